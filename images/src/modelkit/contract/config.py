@@ -1,0 +1,185 @@
+"""What the operator tells a workload pod: one JSON document in the environment variable MODELLOOP_CONFIG.
+
+Addresses are already resolved for the inside of a pod: `builtin://`, `file://` (a mounted volume) or `s3://`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from modelkit.contract.environment import DATA_ENV_PREFIX, STORE_ENV_PREFIX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfig:
+    """Where versions, captures and reports live: `file:///var/lib/modelloop/store` or `s3://bucket/prefix`."""
+
+    uri: str
+    env_prefix: str = STORE_ENV_PREFIX
+    """Environment variables with this prefix hold credentials under their usual names (AWS_ACCESS_KEY_ID,
+    AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """The training source. `display_uri` is what the user wrote, for messages."""
+
+    uri: str
+    display_uri: str
+    target: str
+    features: tuple[str, ...] = ()
+    """Empty: every column but the target."""
+    env_prefix: str = DATA_ENV_PREFIX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateConfig:
+    """One estimator of the allow-list with fixed parameters."""
+
+    estimator: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreprocessingConfig:
+    """How columns become numbers. `Auto`: scale for estimators that need it, impute where values are missing."""
+
+    scaling: str = "Auto"
+    """Auto, None, Standard, MinMax or Robust."""
+    imputation: str = "Auto"
+    """Auto (median and most frequent), Mean, Median, MostFrequent or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonConfig:
+    """A metric of the new version and of the champion on the same rows, with a paired bootstrap interval."""
+
+    metric: str
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionRef:
+    """A stored version and the digest that it must have."""
+
+    number: int
+    path: str
+    """Directory relative to the store's root."""
+    digest: str
+    """`sha256:<hex>` of the bytes of its manifest.json."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackConfig:
+    """Labelled captured rows to learn from: requests of `deployment` joined with feedback by request id."""
+
+    deployment: str
+    since: datetime
+    until: datetime
+    policy: str = "Append"
+    """Append: training source and captured rows; Window: captured rows only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerConfig:
+    """One training run."""
+
+    namespace: str
+    name: str
+    number: int
+    """Number of the run and of the version it makes."""
+    version: str
+    """`<number>-<run id>`: the version's directory name; unique over deletions and re-creations of the name."""
+    trigger: str
+    """Why the run exists: Created, SpecChanged, Requested or Monitor."""
+    store: StoreConfig
+    data: DataConfig
+    candidates: tuple[CandidateConfig, ...]
+    task: str | None = None
+    """Classification or Regression; None infers it from the target and the candidates."""
+    metric: str | None = None
+    """The primary metric; None: the task's default."""
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    folds: int = 5
+    test_fraction: float = 0.2
+    seed: int = 0
+    comparisons: tuple[ComparisonConfig, ...] = ()
+    champion: VersionRef | None = None
+    feedback: FeedbackConfig | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureConfig:
+    """Which requests are written to the store."""
+
+    sample_percent: int = 100
+    flush_seconds: float = 5.0
+    max_queue: int = 10_000
+    """Rows waiting to be written; more are dropped and counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """What one request may ask of the server."""
+
+    max_body_bytes: int = 1_048_576
+    max_rows: int = 10_000
+    max_concurrent: int = 64
+    inference_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """One model version behind REST."""
+
+    namespace: str
+    deployment: str
+    """Name of the ModelDeployment; also the model's name in the protocol."""
+    version: VersionRef
+    store: StoreConfig
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    drain_seconds: float = 5.0
+    """After SIGTERM: how long the pod answers on while endpoints forget it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftConfig:
+    """When a window counts as drifted: features whose distance over frozen bins is both significant and large."""
+
+    max_distance: float = 0.2
+    """Effect-size floor: population stability index above which a feature counts as drifted."""
+    false_discovery_rate: float = 0.01
+    max_drifted_share: float = 0.0
+    """Breached when more than this share of the features drifted; 0: any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityConfig:
+    """When quality on labelled rows counts as lost."""
+
+    metric: str | None = None
+    """None: the version's primary metric."""
+    max_drop: float = 0.05
+    """Allowed loss against the version's own test metric, in the metric's unit."""
+    min_labels: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorConfig:
+    """One look at one window of a deployment's captures."""
+
+    namespace: str
+    name: str
+    deployment: str
+    version: VersionRef
+    """The version that serves; only rows it answered are looked at."""
+    version_since: datetime
+    """When it began to serve: the window never starts before."""
+    store: StoreConfig
+    window_seconds: float
+    min_rows: int = 50
+    history_limit: int = 10
+    drift: DriftConfig = field(default_factory=DriftConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)

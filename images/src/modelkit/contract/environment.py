@@ -1,0 +1,27 @@
+"""Environment variables and exit codes between the control plane and the workload pods."""
+
+from enum import IntEnum
+
+CONFIG = "MODELLOOP_CONFIG"
+"""JSON of the TrainerConfig, ServerConfig or MonitorConfig of the pod."""
+STORE_ENV_PREFIX = "MODELLOOP_STORE_"
+"""The keys of the store's Secret arrive with this prefix, e.g. MODELLOOP_STORE_AWS_ACCESS_KEY_ID."""
+DATA_ENV_PREFIX = "MODELLOOP_DATA_"
+"""The keys of the data source's Secret arrive with this prefix."""
+
+HTTP_PORT = 8080
+METRICS_PORT = 9090
+"""Where trainer pods answer /metrics; the server answers it on HTTP_PORT."""
+
+TERMINATION_MESSAGE_LIMIT = 4096
+"""Bytes; the kubelet cuts a longer termination message."""
+
+
+class ExitCode(IntEnum):
+    """How a workload's main process ends."""
+
+    DONE = 0
+    FAILED = 1
+    """Something that another attempt may mend: the Job retries it."""
+    REFUSED = 2
+    """A bad specification or bad data: the same inputs fail again, so it is never retried."""

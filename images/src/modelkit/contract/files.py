@@ -1,0 +1,54 @@
+"""Names of the files and folders of the store, in one place for writers and readers.
+
+Layout below the store's root::
+
+    models/<namespace>/<name>/<version>/          one model version, complete once manifest.json is there
+    captures/<namespace>/<deployment>/<stream>/<hour>/<pod>-<sequence>.jsonl.gz
+    reports/<namespace>/<monitor>/<window end>/   report.json and report.html
+"""
+
+from datetime import UTC, datetime
+
+MODEL_ONNX = "model.onnx"
+MODEL_SKOPS = "model.skops"
+SIGNATURE = "signature.json"
+METRICS = "metrics.json"
+PROFILE = "profile.json"
+IMPORTANCE = "importance.json"
+SAMPLES = "samples.json"
+CARD = "card.md"
+MANIFEST = "manifest.json"
+
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+
+REQUESTS_STREAM = "requests"
+FEEDBACK_STREAM = "feedback"
+
+STORE_MOUNT = "/var/lib/modelloop/store"
+"""Where the store's volume is mounted in every pod."""
+DATA_MOUNT = "/var/lib/modelloop/data"
+"""Below it, each claim named by a `pvc://claim/path` data address is mounted under the claim's name."""
+WORK_MOUNT = "/var/lib/modelloop/work"
+"""An emptyDir: the only writable place of a pod beside the store."""
+TERMINATION_LOG = "/dev/termination-log"
+
+
+def version_directory(namespace: str, name: str, version: str) -> str:
+    """The directory of one model version, relative to the store's root. `version` is `<number>-<run id>`."""
+    return f"models/{namespace}/{name}/{version}"
+
+
+def captures_directory(namespace: str, deployment: str, stream: str) -> str:
+    """The directory of one capture stream (`requests` or `feedback`) of a ModelDeployment."""
+    return f"captures/{namespace}/{deployment}/{stream}"
+
+
+def capture_hour(moment: datetime) -> str:
+    """The hour folder of a capture segment, in UTC, e.g. `2026-03-01T14`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H")
+
+
+def report_directory(namespace: str, monitor: str, window_end: datetime) -> str:
+    """The directory of one window's report, relative to the store's root."""
+    return f"reports/{namespace}/{monitor}/{window_end.astimezone(UTC).strftime('%Y-%m-%dT%H-%M-%SZ')}"

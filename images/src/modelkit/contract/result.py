@@ -1,0 +1,128 @@
+"""What a workload pod tells the operator: the trainer's termination message and the monitor's window record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from modelkit.contract.codec import dumps
+from modelkit.contract.environment import TERMINATION_MESSAGE_LIMIT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Improvement of the new version over the champion on the same rows; positive is better for every metric."""
+
+    value: float
+    low: float
+    high: float
+    """Bounds of the paired bootstrap interval at the asked confidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChampionResult:
+    """The champion measured on the new version's evaluation rows."""
+
+    number: int
+    metrics: Mapping[str, float]
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """The trainer's termination message, at most 4,096 bytes of JSON."""
+
+    outcome: str
+    """Succeeded or Failed."""
+    reason: str | None = None
+    """CamelCase, for Failed: e.g. ColumnNotFound, DataNotFound, PermissionDenied, BadParameter."""
+    message: str | None = None
+    """For Failed: what was found, what was expected, what to do."""
+    digest: str | None = None
+    path: str | None = None
+    task: str | None = None
+    metric: str | None = None
+    """The primary metric."""
+    estimator: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """On the evaluation rows. A metric that can't be computed (one class in the test part) is left out."""
+    trivial: Mapping[str, float] = field(default_factory=dict)
+    """The same of the trivial predictor (most frequent class, mean)."""
+    champion: ChampionResult | None = None
+    champion_message: str | None = None
+    """Why the champion couldn't be measured, when it was asked for."""
+    evaluated_on: str | None = None
+    """Test (held-out rows of the source) or Recent (held-out labelled captured rows)."""
+    train_rows: int = 0
+    test_rows: int = 0
+    feedback_rows: int = 0
+    """Labelled captured rows that were found."""
+    format: str | None = None
+    """Onnx or Skops: what the server will load."""
+    format_message: str | None = None
+    """Why there is no ONNX, when there is none."""
+    data_digest: str | None = None
+    seconds: float = 0.0
+
+
+def termination_message(result: TrainingResult) -> str:
+    """`result` as JSON of at most 4,096 bytes: texts are shortened when it would be longer."""
+    text = dumps(result)
+    if len(text.encode()) <= TERMINATION_MESSAGE_LIMIT:
+        return text
+    for limit in (1500, 600, 200):
+        short = replace(
+            result,
+            message=_shorten(result.message, limit),
+            champion_message=_shorten(result.champion_message, limit // 2),
+            format_message=_shorten(result.format_message, limit // 2),
+        )
+        text = dumps(short)
+        if len(text.encode()) <= TERMINATION_MESSAGE_LIMIT:
+            return text
+    return dumps(TrainingResult(outcome=result.outcome, digest=result.digest, path=result.path, reason="TooLong"))
+
+
+def _shorten(text: str | None, limit: int) -> str | None:
+    return text if text is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+CHECK_STATES = ("OK", "Breached", "Unknown")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureFinding:
+    """One feature of a check, worst first."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One check of one window."""
+
+    name: str
+    """DataQuality, Drift, PredictionDrift or Quality."""
+    state: str
+    """OK, Breached or Unknown; too few rows is Unknown."""
+    message: str
+    value: float | None = None
+    limit: float | None = None
+    rows: int = 0
+    worst: tuple[FeatureFinding, ...] = ()
+    """At most 5."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowResult:
+    """One entry of ModelMonitor's status.windows, written by the monitor pod, keyed by `end`."""
+
+    start: datetime
+    end: datetime
+    version: int
+    digest: str
+    rows: int
+    labels: int
+    checks: tuple[CheckResult, ...]
+    report: str
+    """Path of the report below the store's root."""
