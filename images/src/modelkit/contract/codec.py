@@ -121,9 +121,7 @@ def _convert_dataclass(expected: Any, plain: Any, path: str) -> Any:
         required = field.default is MISSING and field.default_factory is MISSING
         if required and name not in plain:
             raise ContractError(f"{path}.{name} is required")
-    return expected(
-        **{name: _convert(hints[name], item, f"{path}.{name}") for name, item in plain.items()}
-    )
+    return expected(**{name: _convert(hints[name], item, f"{path}.{name}") for name, item in plain.items()})
 
 
 def _convert_scalar(expected: Any, plain: Any, path: str) -> Any:

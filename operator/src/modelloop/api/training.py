@@ -1,0 +1,335 @@
+"""ModelTraining: keeps one model trained."""
+
+from typing import Annotated, Any, Literal
+
+from modelkit.contract.estimators import BUILTIN_DATASETS, CLASSIFIERS, ESTIMATORS, REGRESSORS
+from modelkit.contract.metrics import METRICS
+from pydantic import AwareDatetime, ConfigDict, Field
+
+from modelloop.api.common import (
+    ApiModel,
+    Conditions,
+    LocalRef,
+    MetricValues,
+    Resources,
+    Storage,
+    VersionStatus,
+    cel,
+    validations,
+)
+
+
+def _cel_list(names: Any) -> str:
+    return "[" + ", ".join(f"'{name}'" for name in names) + "]"
+
+
+class DataSource(ApiModel):
+    """The rows to learn from."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "self.uri.startsWith('s3://') || !has(self.secretRef)",
+                "secretRef must be used with an s3:// uri only",
+            ),
+            cel("!(self.target in self.features)", "features must not name the target"),
+        )
+    )
+
+    uri: Annotated[
+        str,
+        Field(
+            max_length=1024,
+            description="`builtin://<data set of scikit-learn>`, `pvc://<claim>/<path>` or `s3://<bucket>/<key>`; CSV "
+            "with a header or Parquet. A builtin set can be sliced: `builtin://iris?rows=0:100`.",
+            json_schema_extra=validations(
+                cel(
+                    "self.startsWith('builtin://') || self.startsWith('pvc://') || self.startsWith('s3://')",
+                    "must start with builtin://, pvc:// or s3://",
+                ),
+                cel(
+                    "!self.startsWith('builtin://') || "
+                    f"self.matches('^builtin://({'|'.join(BUILTIN_DATASETS)})([?]rows=[0-9]*:[0-9]*)?$')",
+                    f"must name a data set of scikit-learn after builtin://: {', '.join(BUILTIN_DATASETS)}",
+                ),
+                cel(
+                    "!self.startsWith('pvc://') || "
+                    "self.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.*[.](csv|csv[.]gz|parquet)$')",
+                    "must be pvc://<claim>/<path> to a .csv, .csv.gz or .parquet file",
+                ),
+                cel(
+                    "!self.startsWith('s3://') || "
+                    "self.matches('^s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]/.*[.](csv|csv[.]gz|parquet)$')",
+                    "must be s3://<bucket>/<key> to a .csv, .csv.gz or .parquet object",
+                ),
+            ),
+        ),
+    ]
+    target: Annotated[str, Field(min_length=1, max_length=256, description="The column to predict.")]
+    features: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
+        Field(description="Columns to learn from; all but the target when empty.", max_length=1000),
+    ] = ()
+    secret_ref: Annotated[
+        LocalRef | None,
+        Field(
+            description="Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where needed, AWS_REGION and "
+            "AWS_ENDPOINT_URL."
+        ),
+    ] = None
+
+
+class Candidate(ApiModel):
+    """A scikit-learn estimator that may become the model."""
+
+    estimator: Annotated[
+        str,
+        Field(
+            max_length=64,
+            description="Class name of a scikit-learn estimator.",
+            json_schema_extra={"enum": sorted(ESTIMATORS)},
+        ),
+    ]
+    params: Annotated[
+        dict[str, Any],
+        Field(
+            description="Its constructor's parameters, as in scikit-learn.",
+            json_schema_extra={
+                "additionalProperties": None,
+                "x-kubernetes-preserve-unknown-fields": True,
+                "maxProperties": 64,
+            },
+        ),
+    ] = {}
+
+
+class Gate(ApiModel):
+    """A condition that a new version must meet to become the champion."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "has(self.min) || has(self.max) || has(self.maxDrop)",
+                "must set at least one of min, max and maxDrop",
+            ),
+            cel("!has(self.min) || !has(self.max) || self.min <= self.max", "min must be at most max"),
+            cel("!has(self.confidence) || has(self.maxDrop)", "confidence must be used with maxDrop"),
+        )
+    )
+
+    metric: Annotated[
+        str,
+        Field(max_length=64, description="A scikit-learn metric.", json_schema_extra={"enum": list(METRICS)}),
+    ]
+    min: Annotated[float | None, Field(description="Lowest value that passes.")] = None
+    max: Annotated[float | None, Field(description="Highest value that passes.")] = None
+    max_drop: Annotated[
+        float | None,
+        Field(ge=0, description="How much worse than the champion, on the same rows, still passes."),
+    ] = None
+    confidence: Annotated[
+        float | None,
+        Field(
+            ge=0.5,
+            lt=1,
+            description="With maxDrop: the paired bootstrap interval at this confidence must decide; when it "
+            "doesn't, the verdict is Inconclusive. Without: the plain difference decides.",
+        ),
+    ] = None
+
+
+class Preprocessing(ApiModel):
+    """How columns become numbers; fitted on the training part only."""
+
+    scaling: Annotated[
+        Literal["Auto", "None", "Standard", "MinMax", "Robust"],
+        Field(description="Auto scales for the estimators that need it."),
+    ] = "Auto"
+    imputation: Annotated[
+        Literal["Auto", "None", "Mean", "Median", "MostFrequent"],
+        Field(description="Auto fills numbers with the median and categories with the most frequent value."),
+    ] = "Auto"
+
+
+class ModelTrainingSpec(ApiModel):
+    """What model to keep trained, from which rows, and how good it must be."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                f"self.candidates.all(c, c.estimator in {_cel_list(CLASSIFIERS)}) || "
+                f"self.candidates.all(c, c.estimator in {_cel_list(REGRESSORS)})",
+                "candidates must be all classifiers or all regressors",
+            ),
+            cel(
+                "!has(self.task) || self.task == 'Regression' || "
+                f"self.candidates.all(c, c.estimator in {_cel_list(CLASSIFIERS)})",
+                "candidates must be classifiers when task is Classification",
+            ),
+            cel(
+                "!has(self.task) || self.task == 'Classification' || "
+                f"self.candidates.all(c, c.estimator in {_cel_list(REGRESSORS)})",
+                "candidates must be regressors when task is Regression",
+            ),
+        )
+    )
+
+    data: DataSource
+    candidates: Annotated[
+        tuple[Candidate, ...],
+        Field(
+            min_length=1,
+            max_length=20,
+            description="Estimators to try; cross-validation on the training part picks one.",
+            json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        ),
+    ]
+    gates: Annotated[
+        tuple[Gate, ...],
+        Field(
+            max_length=20,
+            description="Every gate must pass. With none, the version must beat the trivial predictor. A version "
+            "must also be at least as good as the champion on the same rows, unless a gate on maxDrop "
+            "says how much it may lose.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["metric"]},
+        ),
+    ] = ()
+    task: Annotated[
+        Literal["Classification", "Regression"] | None, Field(description="Inferred from the candidates.")
+    ] = None
+    metric: Annotated[
+        str | None,
+        Field(
+            description="Ranks the candidates; f1 for classification and rmse for regression when not set.",
+            json_schema_extra={"enum": list(METRICS)},
+        ),
+    ] = None
+    preprocessing: Preprocessing = Preprocessing()
+    folds: Annotated[int, Field(ge=2, le=20, description="Folds of the cross-validation.")] = 5
+    test_fraction: Annotated[float, Field(ge=0.05, le=0.5, description="Share of the rows held out for the test.")] = (
+        0.2
+    )
+    seed: Annotated[int, Field(ge=0, le=4294967295, description="Makes a run repeatable.")] = 0
+    storage: Storage = Storage()
+    image: Annotated[
+        str | None, Field(max_length=512, description="Another trainer image under the same contract.")
+    ] = None
+    resources: Resources = Resources()
+    retries: Annotated[
+        int,
+        Field(ge=0, le=10, description="Attempts after a failure that is not due to the spec or the data."),
+    ] = 2
+
+
+class Trigger(ApiModel):
+    """Why a run exists."""
+
+    reason: Annotated[Literal["Created", "SpecChanged", "Requested", "Monitor", "ResultLost"], Field()]
+    id: Annotated[
+        str,
+        Field(max_length=256, description="What makes the trigger once-only: a token, or a monitor's request."),
+    ] = ""
+    monitor: Annotated[str | None, Field(max_length=63)] = None
+
+
+class Feedback(ApiModel):
+    """Labelled captured rows that a run learns from."""
+
+    deployment: Annotated[str, Field(max_length=63)]
+    since: AwareDatetime
+    until: AwareDatetime
+    policy: Literal["Append", "Window"]
+
+
+class FailedGate(ApiModel):
+    """A gate that a version didn't meet."""
+
+    metric: Annotated[str, Field(max_length=64)]
+    rule: Annotated[str, Field(max_length=32, description="min, max, maxDrop or trivial.")]
+    value: float | None = None
+    limit: float | None = None
+    message: Annotated[str, Field(max_length=512)] = ""
+
+
+class RunStatus(ApiModel):
+    """A run that is under way. Written before its Job is made, so that a crash in between makes nothing twice."""
+
+    number: Annotated[int, Field(ge=1)]
+    version: Annotated[str, Field(max_length=64, description="Directory name of the version it makes.")]
+    job: Annotated[str, Field(max_length=63)]
+    spec_hash: Annotated[str, Field(max_length=64)]
+    pod_hash: Annotated[str, Field(max_length=64)]
+    trigger: Trigger
+    feedback: Feedback | None = None
+    start_time: AwareDatetime
+    config: Annotated[str, Field(max_length=65536, description="What the trainer is told, fixed when the run began.")]
+
+
+class RunRecord(ApiModel):
+    """A run that has ended."""
+
+    number: Annotated[int, Field(ge=1)]
+    verdict: Annotated[
+        Literal["Approved", "Rejected", "Inconclusive", "Failed", "Superseded"],
+        Field(description="Failed: no version was made."),
+    ]
+    reason: Annotated[str, Field(max_length=128)] = ""
+    message: Annotated[str, Field(max_length=2048)] = ""
+    trigger: Trigger
+    spec_hash: Annotated[str, Field(max_length=64)]
+    pod_hash: Annotated[str, Field(max_length=64)] = ""
+    start_time: AwareDatetime
+    completion_time: AwareDatetime
+    path: Annotated[str | None, Field(max_length=512)] = None
+    digest: Annotated[str | None, Field(max_length=80)] = None
+    estimator: Annotated[str | None, Field(max_length=64)] = None
+    metric: Annotated[str | None, Field(max_length=64)] = None
+    metrics: MetricValues = {}
+    champion_number: Annotated[int | None, Field(description="The champion it was compared with.")] = None
+    champion_metrics: Annotated[MetricValues, Field(description="The champion on the same rows.")] = {}
+    evaluated_on: Annotated[str | None, Field(max_length=32)] = None
+    train_rows: Annotated[int, Field(ge=0)] = 0
+    test_rows: Annotated[int, Field(ge=0)] = 0
+    feedback_rows: Annotated[int, Field(ge=0)] = 0
+    format: Annotated[str | None, Field(max_length=32)] = None
+    failed_gates: Annotated[tuple[FailedGate, ...], Field(max_length=24)] = ()
+
+
+class ChampionStatus(VersionStatus):
+    """The version that deployments serve."""
+
+    estimator: Annotated[str | None, Field(max_length=64)] = None
+    task: Annotated[str | None, Field(max_length=32)] = None
+    metric: Annotated[str, Field(max_length=64)]
+    value: Annotated[float, Field(description="Its primary metric on its evaluation rows.")]
+    spec_hash: Annotated[str, Field(max_length=64)]
+    feedback: Annotated[
+        Feedback | None, Field(description="The captured rows it learned from; later runs learn from them too.")
+    ] = None
+    approved_time: AwareDatetime
+
+
+class HandledTrigger(ApiModel):
+    """The last request of one source that a run answered."""
+
+    source: Annotated[str, Field(max_length=80)]
+    id: Annotated[str, Field(max_length=256)]
+    number: Annotated[int, Field(ge=1)]
+
+
+class ModelTrainingStatus(ApiModel):
+    """What the operator knows of the training."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    conditions: Conditions = ()
+    runs: Annotated[int, Field(ge=0, description="Number of runs begun so far.")] = 0
+    run: RunStatus | None = None
+    champion: ChampionStatus | None = None
+    history: Annotated[tuple[RunRecord, ...], Field(max_length=10, description="Newest first.")] = ()
+    handled: Annotated[
+        tuple[HandledTrigger, ...],
+        Field(
+            max_length=64,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["source"]},
+        ),
+    ] = ()

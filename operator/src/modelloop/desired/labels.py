@@ -1,0 +1,46 @@
+"""Labels and annotations of every object that the operator makes."""
+
+from typing import Any
+
+from modelloop.api.common import API_VERSION
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "modelloop"
+SELECTOR = f"{MANAGED_BY}={MANAGER}"
+"""What the operator watches among Jobs, Pods, Deployments and the like."""
+
+TRAINING = "modelloop.dev/training"
+DEPLOYMENT = "modelloop.dev/deployment"
+MONITOR = "modelloop.dev/monitor"
+OWNER_LABELS = {"ModelTraining": TRAINING, "ModelDeployment": DEPLOYMENT, "ModelMonitor": MONITOR}
+DIGEST = "modelloop.dev/version-digest"
+RUN = "modelloop.dev/run-number"
+
+RUN_ANNOTATION = "modelloop.dev/run"
+TEMPLATE_HASH_ANNOTATION = "modelloop.dev/template-hash"
+
+_COMPONENTS = {"ModelTraining": "trainer", "ModelDeployment": "server", "ModelMonitor": "monitor"}
+
+
+def object_labels(kind: str, name: str) -> dict[str, str]:
+    """Labels of an object owned by the custom resource `kind`/`name`."""
+    return {
+        "app.kubernetes.io/name": f"modelloop-{_COMPONENTS[kind]}",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/component": _COMPONENTS[kind],
+        "app.kubernetes.io/part-of": "modelloop",
+        MANAGED_BY: MANAGER,
+        OWNER_LABELS[kind]: name,
+    }
+
+
+def owner_reference(kind: str, name: str, uid: str) -> dict[str, Any]:
+    """A controller reference: the garbage collector removes the child, with the operator up or down."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }

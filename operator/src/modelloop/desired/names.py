@@ -1,0 +1,47 @@
+"""Names of every object that the operator makes. Deterministic, so that a repeated pass finds what is there."""
+
+import hashlib
+
+STORE_CLAIM_PREFIX = "pvc://"
+
+
+def run_id(uid: str, number: int) -> str:
+    """Eight hex digits that tell runs apart even after the training was deleted and made again."""
+    return hashlib.sha256(f"{uid}/{number}".encode()).hexdigest()[:8]
+
+
+def version_name(uid: str, number: int) -> str:
+    """Directory name of the version that a run makes, e.g. `3-0a1b2c3d`."""
+    return f"{number}-{run_id(uid, number)}"
+
+
+def job_name(training: str, uid: str, number: int) -> str:
+    """Name of a run's Job."""
+    return f"{training}-{run_id(uid, number)}"
+
+
+def digest_label(digest: str) -> str:
+    """The first 16 hex digits of a digest: fits a label and tells versions apart."""
+    return digest.removeprefix("sha256:")[:16]
+
+
+def server_name(deployment: str, digest: str) -> str:
+    """Name of the Deployment that serves one version."""
+    return f"{deployment}-{digest.removeprefix('sha256:')[:10]}"
+
+
+def cron_job_name(monitor: str) -> str:
+    """Name of a monitor's CronJob; CronJob names may have 52 characters, as ours."""
+    return monitor
+
+
+def monitor_account_name(monitor: str) -> str:
+    """Name of the ServiceAccount, Role and RoleBinding of a monitor's pods."""
+    return f"{monitor}-monitor"
+
+
+def store_claim(storage_uri: str) -> str | None:
+    """The claim of a `pvc://` storage address; None for object storage."""
+    if not storage_uri.startswith(STORE_CLAIM_PREFIX):
+        return None
+    return storage_uri.removeprefix(STORE_CLAIM_PREFIX)

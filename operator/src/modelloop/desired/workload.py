@@ -1,0 +1,195 @@
+"""The parts that all workload pods share: restricted security, the store's volume, the configuration."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelkit.contract.environment import CONFIG, DATA_ENV_PREFIX, STORE_ENV_PREFIX
+from modelkit.contract.files import DATA_MOUNT, STORE_MOUNT, WORK_MOUNT
+
+from modelloop.api.common import Resources, Storage
+from modelloop.desired import names
+from modelloop.desired.labels import MANAGED_BY, MANAGER
+
+USER_ID = 65532
+"""Numeric, so that the kubelet can prove that it isn't root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSettings:
+    """What the installation decides about workloads, as opposed to the user's spec."""
+
+    trainer_image: str
+    server_image: str
+    monitor_image: str
+    image_pull_policy: str = "IfNotPresent"
+    store_size: str = "5Gi"
+    store_class: str | None = None
+    store_access_mode: str = "ReadWriteOnce"
+    finished_job_ttl: int = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secrets:
+    """Secrets whose keys a pod gets as environment variables, by name."""
+
+    store: str | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mounts:
+    """Volumes of a pod."""
+
+    store_claim: str | None = None
+    data_claim: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Main:
+    """The main container of a workload pod."""
+
+    name: str
+    image: str
+    module: str
+    config: str
+    resources: Resources
+    default_resources: Resources
+    ports: dict[str, int] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def build_pod_spec(
+    main: Main, settings: WorkloadSettings, mounts: Mounts, secrets: Secrets, **fields: Any
+) -> dict[str, Any]:
+    """A pod spec that the restricted Pod Security Standard admits. `fields` are added to the pod's spec."""
+    volumes: list[dict[str, Any]] = [{"name": "work", "emptyDir": {}}]
+    volume_mounts: list[dict[str, Any]] = [{"name": "work", "mountPath": WORK_MOUNT}]
+    if mounts.store_claim:
+        volumes.append({"name": "store", "persistentVolumeClaim": {"claimName": mounts.store_claim}})
+        volume_mounts.append({"name": "store", "mountPath": STORE_MOUNT})
+    if mounts.data_claim:
+        volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": mounts.data_claim, "readOnly": True}})
+        volume_mounts.append({"name": "data", "mountPath": f"{DATA_MOUNT}/{mounts.data_claim}", "readOnly": True})
+    container: dict[str, Any] = {
+        "name": main.name,
+        "image": main.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": ["-m", main.module],
+        "env": [
+            {"name": CONFIG, "value": main.config},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
+            {"name": "HOME", "value": WORK_MOUNT},
+            {"name": "TMPDIR", "value": WORK_MOUNT},
+        ],
+        "resources": build_resources(main.resources, main.default_resources),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": volume_mounts,
+        **main.extra,
+    }
+    sources = [
+        {"prefix": prefix, "secretRef": {"name": secret}}
+        for prefix, secret in ((STORE_ENV_PREFIX, secrets.store), (DATA_ENV_PREFIX, secrets.data))
+        if secret
+    ]
+    if sources:
+        container["envFrom"] = sources
+    if main.ports:
+        container["ports"] = [
+            {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in main.ports.items()
+        ]
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": volumes,
+        **fields,
+    }
+
+
+def build_resources(stated: Resources, default: Resources) -> dict[str, Any]:
+    """Requests and limits: what the spec states, and the defaults for what it doesn't.
+
+    A default request never exceeds a stated limit: the API server would refuse the pod.
+    """
+    limits = {**default.limits, **stated.limits}
+    requests = {**{name: amount for name, amount in default.requests.items()}, **stated.requests}
+    for name in default.requests:
+        if name in stated.limits and name not in stated.requests:
+            requests[name] = min((requests[name], limits[name]), key=parse_quantity)
+    for name in default.limits:
+        if name in stated.requests and name not in stated.limits:
+            limits[name] = max((requests[name], limits[name]), key=parse_quantity)
+    return {
+        "limits": {name: str(amount) for name, amount in sorted(limits.items())},
+        "requests": {name: str(amount) for name, amount in sorted(requests.items())},
+    }
+
+
+_SUFFIXES = {
+    "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
+}  # fmt: skip
+
+
+def parse_quantity(quantity: int | str) -> float:
+    """A Kubernetes quantity such as `500m`, `2Gi` or 3 in its base unit."""
+    text = str(quantity)
+    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
+        if text.endswith(suffix):
+            return float(text.removesuffix(suffix)) * _SUFFIXES[suffix]
+    return float(text)
+
+
+def build_store_claim(namespace: str, settings: WorkloadSettings, claim: str) -> dict[str, Any]:
+    """The claim that holds a namespace's models. It has no owner: model versions outlive their custom resources."""
+    spec: dict[str, Any] = {
+        "accessModes": [settings.store_access_mode],
+        "resources": {"requests": {"storage": settings.store_size}},
+    }
+    if settings.store_class is not None:
+        spec["storageClassName"] = settings.store_class
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": claim,
+            "namespace": namespace,
+            "labels": {
+                "app.kubernetes.io/name": "modelloop-store",
+                "app.kubernetes.io/part-of": "modelloop",
+                MANAGED_BY: MANAGER,
+            },
+        },
+        "spec": spec,
+    }
+
+
+def store_uri(storage: Storage) -> str:
+    """The store's address as seen inside a pod."""
+    return f"file://{STORE_MOUNT}" if names.store_claim(storage.uri) else storage.uri
+
+
+def store_secrets(storage: Storage) -> Secrets:
+    """The store's Secret, when it has one."""
+    return Secrets(store=storage.secret_ref.name if storage.secret_ref else None)
+
+
+def content_hash(value: Any) -> str:
+    """A short hash of plain data, the same for equal data."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
