@@ -1,0 +1,114 @@
+"""signature.json: what a version takes and gives, read by server, monitor and the next training run.
+
+The boundary's rule for missing values holds in every reader: a missing number is NaN, a missing text is the empty
+string. Whole numbers and booleans enter the model as floating point.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelkit.artifact.version import ArtifactError
+from modelkit.contract.codec import ContractError, from_plain
+
+MISSING_TEXT = ""
+"""What a missing value of a `string` input is to the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputColumn:
+    """One feature."""
+
+    name: str
+    dtype: str
+    """float64, int64, bool or string."""
+    kind: str
+    """numeric or categorical."""
+    nullable: bool
+    """May the value be missing? False: the training data had none missing and the model doesn't expect any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputColumn:
+    """One answer per row: `prediction`, and `probabilities` of classifiers that have them."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None = None
+    """[-1, number of classes] for probabilities, in the order of `Signature.classes`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxLayout:
+    """How model.onnx is called."""
+
+    layout: str
+    """Matrix: one input `X` of [n, features] in the order of the inputs. Columns: one input of [n, 1] per column,
+    named `c0`, `c1`, … in that order; numbers in `dtype`, categorical columns as strings."""
+    dtype: str
+    """float64 or float32."""
+    label_output: str
+    """[n] labels, or [n, 1] numbers for regression."""
+    probability_output: str | None = None
+    """[n, classes], in `dtype` or float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """Inputs and outputs of one version."""
+
+    model: str
+    number: int
+    task: str
+    target: str
+    metric: str
+    """The primary metric."""
+    classes: tuple[Any, ...] | None = None
+    """Sorted; None for regression."""
+    inputs: tuple[InputColumn, ...]
+    outputs: tuple[OutputColumn, ...]
+    onnx: OnnxLayout | None = field(default=None)
+    """None: the version is served from model.skops."""
+
+
+def dump_signature(signature: Signature) -> bytes:
+    """signature.json; fields without a value are written as null so that readers find every key."""
+    outputs = [
+        {"name": output.name, "dtype": output.dtype} | ({} if output.shape is None else {"shape": list(output.shape)})
+        for output in signature.outputs
+    ]
+    onnx = signature.onnx
+    plain = {
+        "model": signature.model,
+        "number": signature.number,
+        "task": signature.task,
+        "target": signature.target,
+        "metric": signature.metric,
+        "classes": None if signature.classes is None else list(signature.classes),
+        "inputs": [
+            {"name": column.name, "dtype": column.dtype, "kind": column.kind, "nullable": column.nullable}
+            for column in signature.inputs
+        ],
+        "outputs": outputs,
+        "onnx": None
+        if onnx is None
+        else {
+            "layout": onnx.layout,
+            "dtype": onnx.dtype,
+            "label_output": onnx.label_output,
+            "probability_output": onnx.probability_output,
+        },
+    }
+    return json.dumps(plain, indent=1, allow_nan=False).encode()
+
+
+def load_signature(data: bytes) -> Signature:
+    """Parse signature.json; raises ArtifactError saying which key doesn't fit."""
+    try:
+        plain = json.loads(data)
+        if isinstance(plain, Mapping) and plain.get("classes") is None:
+            plain = {**plain, "classes": None}
+        return from_plain(Signature, plain)
+    except (ContractError, ValueError) as exc:
+        raise ArtifactError(f"signature.json doesn't fit: {exc}") from exc

@@ -1,0 +1,183 @@
+"""A model version in the store: files, and a manifest that is written last and names the digest of each.
+
+A version is complete once its manifest is there, and identified by the manifest's own digest. A reader refuses
+anything else: no manifest, another digest, a file of another length or content, a name that leaves the folder.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelkit.contract.config import VersionRef
+from modelkit.contract.files import MANIFEST
+from modelkit.errors import ModelKitError, StoreObjectExistsError, StoreObjectNotFoundError
+from modelkit.store.store import Store
+
+RUN = "run"
+"""Key of the metadata that says which run made the version: a retry of that run, and no other, may meet it."""
+_FORMAT = 1
+_MAX_MANIFEST_BYTES = 1_048_576
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ArtifactError(ModelKitError):
+    """A version can't be written, or what is stored isn't a version."""
+
+
+class VersionNotFoundError(ArtifactError):
+    """There is no complete version at the path."""
+
+
+class DigestMismatchError(ArtifactError):
+    """What is stored isn't what was written: a file or the manifest has another digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """What the manifest says of one file."""
+
+    sha256: str
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The parsed manifest.json and the digest of its bytes."""
+
+    digest: str
+    files: Mapping[str, FileEntry]
+    metadata: Mapping[str, Any]
+
+
+def write_version(store: Store, path: str, files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> str:
+    """Write every file, then the manifest, to the folder `path`; returns the version's digest `sha256:<hex>`.
+
+    `metadata` is JSON; its key `run` identifies the run. When a complete version of the same run is there already
+    (a retried Job whose first pod died after the manifest) its digest is returned and nothing is written; a
+    version of another run raises ArtifactError. Without `run` the whole metadata must be equal. Files of an
+    attempt that didn't get as far as its manifest are replaced. Raises StoreError when the store fails.
+    """
+    for name in files:
+        _check_name(name)
+    if (existing := read_manifest(store, path)) is not None:
+        return _same_run(existing, metadata, path)
+    for name in sorted(files):
+        store.write(f"{path}/{name}", files[name])
+    data = _manifest_bytes(files, metadata)
+    try:
+        store.write_new(f"{path}/{MANIFEST}", data)
+    except StoreObjectExistsError:
+        # Another pod of the run was quicker, or the store answered a repeated request of our own.
+        written = read_manifest(store, path)
+        if written is None:
+            raise
+        return _same_run(written, metadata, path)
+    return _digest(data)
+
+
+def read_manifest(store: Store, path: str, digest: str | None = None) -> Manifest | None:
+    """The manifest of the version in the folder `path`; None when there is none.
+
+    Raises DigestMismatchError when `digest` is given and is another than that of the manifest's bytes, and
+    ArtifactError when the bytes aren't a manifest.
+    """
+    try:
+        data = store.read(f"{path}/{MANIFEST}")
+    except StoreObjectNotFoundError:
+        return None
+    if digest is not None and _digest(data) != digest:
+        raise DigestMismatchError(
+            f"the manifest of the version {path} has the digest {_digest(data)}; expected {digest}: "
+            "it was changed after it was written and isn't used"
+        )
+    return _parse_manifest(data, path)
+
+
+def fetch_version(store: Store, ref: VersionRef, target: Path) -> Path:
+    """Copy the version to the folder `target` (made when missing) and return it.
+
+    Only files that the manifest lists are fetched, each is checked against its size and sha256 before it is
+    written. Raises VersionNotFoundError, DigestMismatchError, ArtifactError or StoreError.
+    """
+    manifest = read_manifest(store, ref.path, ref.digest)
+    if manifest is None:
+        raise VersionNotFoundError(
+            f"there is no complete version at {store.uri}/{ref.path}: its {MANIFEST} is missing; "
+            "train again or name another version"
+        )
+    target.mkdir(parents=True, exist_ok=True)
+    for name, entry in manifest.files.items():
+        (target / name).write_bytes(_read_verified(store, ref.path, name, entry))
+    return target
+
+
+def _read_verified(store: Store, path: str, name: str, entry: FileEntry) -> bytes:
+    # The size first: a file that was replaced by a huge one isn't read into memory.
+    size = store.size(f"{path}/{name}")
+    if size is None:
+        raise VersionNotFoundError(f"the file {name} of the version {path} is missing; train again")
+    if size == entry.size:
+        data = store.read(f"{path}/{name}")
+        if len(data) == entry.size and hashlib.sha256(data).hexdigest() == entry.sha256:
+            return data
+    raise DigestMismatchError(
+        f"the file {name} of the version {path} isn't what its manifest says "
+        f"({size} bytes, expected {entry.size} with sha256 {entry.sha256}): it was changed after it was written"
+    )
+
+
+def _same_run(existing: Manifest, metadata: Mapping[str, Any], path: str) -> str:
+    ours, theirs = metadata.get(RUN, metadata), existing.metadata.get(RUN, existing.metadata)
+    if _dump(ours) != _dump(theirs):
+        raise ArtifactError(
+            f"there is already a version of another run at {path} ({existing.digest}); "
+            "a version is never overwritten: give this run another version name"
+        )
+    return existing.digest
+
+
+def _manifest_bytes(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> bytes:
+    entries = {name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in files.items()}
+    return _dump({"format": _FORMAT, "files": entries, "metadata": metadata})
+
+
+def _parse_manifest(data: bytes, path: str) -> Manifest:
+    try:
+        if len(data) > _MAX_MANIFEST_BYTES:
+            raise ValueError(f"it is longer than {_MAX_MANIFEST_BYTES} bytes")
+        plain = json.loads(data)
+        if not isinstance(plain, dict) or plain.get("format") != _FORMAT:
+            raise ValueError(f"its format isn't {_FORMAT}")
+        files = {name: _parse_entry(name, entry) for name, entry in plain["files"].items()}
+        return Manifest(_digest(data), files, dict(plain["metadata"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise ArtifactError(f"the {MANIFEST} of the version {path} isn't a manifest: {exc}") from exc
+
+
+def _parse_entry(name: str, entry: Any) -> FileEntry:
+    _check_name(name)
+    sha256, size = entry["sha256"], entry["size"]
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256) or type(size) is not int or size < 0:
+        raise ValueError(f"the entry of {name} has no sha256 and size")
+    return FileEntry(sha256, size)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or name == MANIFEST:
+        raise ArtifactError(
+            f"{name!r} can't be a file of a version; expected letters, digits, '.', '-' and '_', such as model.onnx"
+        )
+
+
+def _dump(plain: Any) -> bytes:
+    return json.dumps(plain, indent=1, sort_keys=True, allow_nan=False).encode()
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
