@@ -1,0 +1,2 @@
+"""stub"""
+def ensure_base_image() -> str: return ""
