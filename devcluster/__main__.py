@@ -100,7 +100,9 @@ def _status(options: argparse.Namespace) -> int:
         is_well = is_healthy(state)
         healthy = healthy and is_well
         cluster = Cluster(name, state.tier)
-        print(f"{name}: {'running' if is_well else 'broken'}, tier {state.tier}, {cluster.server}, {cluster.kubeconfig}")
+        print(
+            f"{name}: {'running' if is_well else 'broken'}, tier {state.tier}, {cluster.server}, {cluster.kubeconfig}"
+        )
     if not names:
         print("no clusters")
     return 0 if healthy else 1

@@ -1,2 +1,5 @@
 """stub"""
-def ensure_base_image() -> str: return ""
+
+
+def ensure_base_image() -> str:
+    return ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from devcluster import debian, images, lifecycle, node, process
 from devcluster.errors import DevClusterError
 from devcluster.layout import Layout, build_layout
 from devcluster.lifecycle import Options
-from devcluster.network import Link
 from devcluster.paths import locks_root, state_root
 from devcluster.shell import environment, locked, require_free_space, run, say
 from devcluster.state import (
@@ -18,7 +18,7 @@ from devcluster.state import (
     ClusterState,
     Tier,
     build_state,
-    cluster_root,
+    find_owner,
     list_names,
     list_states,
     load_state,
@@ -67,8 +67,8 @@ class Cluster:
                     f"by `python -m devcluster down --name {self.name}`"
                 )
             if state is not None and lifecycle.is_healthy(state):
-                if self.tier is Tier.NODE:
-                    node.reclaim_volumes(build_layout(state))
+                save_state(replace(state, owner=find_owner(self._owner_pid)))
+                lifecycle.refresh(state)
                 return
             if state is None or not self._repair(state):
                 self._build()
@@ -91,17 +91,17 @@ class Cluster:
     @property
     def node_address(self) -> str:
         """The address at which NodePorts answer from the host."""
-        return self._link.node_address
+        return node.require_link(self._layout).node_address
 
     @property
     def host_address(self) -> str:
         """The address at which pods reach servers that run on the host."""
-        return self._link.host_address
+        return node.require_link(self._layout).host_address
 
     def load_image(self, *references: str) -> None:
         """Copy images from the local image store into the cluster; what it already has is skipped."""
-        if self._link:
-            images.load_images(self._layout, references)
+        node.require_link(self._layout)
+        images.load_images(self._layout, references)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float | None = None) -> str:
         """Run kubectl against this cluster and return what it printed.
@@ -132,7 +132,7 @@ class Cluster:
             say(f"removing what an earlier cluster {self.name} left")
             remove_cluster(self.name)
         require_free_space(state_root(), 10 if self.tier is Tier.NODE else 1, f"the cluster {self.name}")
-        state = build_state(self.name, self.tier, boot_id=process.read_boot_id(), owner_pid=self._owner_pid)
+        state = build_state(self.name, self.tier, find_owner(self._owner_pid))
         save_state(state)
         lifecycle.bring_up(state, self._options)
 
@@ -144,13 +144,6 @@ class Cluster:
                 f"there is no cluster {self.name}: make it by `python -m devcluster up --name {self.name} --tier {self.tier}`"
             )
         return build_layout(state)
-
-    @property
-    def _link(self) -> Link:
-        link = self._layout.link
-        if link is None:
-            raise DevClusterError(f"the cluster {self.name} has no node: make it with `--tier {Tier.NODE}`")
-        return link
 
 
 def remove_orphans() -> list[str]:
@@ -171,8 +164,3 @@ def _held(name: str, *, wait: bool = True) -> Iterator[bool]:
     """The lock under which one cluster is changed."""
     with locked(locks_root() / f"cluster-{name}", what=f"changing the cluster {name}", wait=wait) as is_mine:
         yield is_mine
-
-
-def is_known(name: str) -> bool:
-    """Whether anything of that cluster is there."""
-    return cluster_root(name).exists()

@@ -36,7 +36,9 @@ _POLICY = Path("/usr/sbin/policy-rc.d")
 def require_linux() -> None:
     """:raises DevClusterError: this isn't Linux, whose namespaces and cgroups everything here is made of."""
     if platform.system() != "Linux":
-        raise DevClusterError(f"devcluster runs on Linux only, and this is {platform.system()}: use kind-config.yaml there")
+        raise DevClusterError(
+            f"devcluster runs on Linux only, and this is {platform.system()}: use kind-config.yaml there"
+        )
 
 
 def require_root(purpose: str) -> None:
@@ -56,7 +58,9 @@ def ensure_cni_plugins() -> Path:
         ensure_packages(["containernetworking-plugins"])
         folder = _find_cni_folder()
     if folder is None:
-        raise DevClusterError(f"no CNI plugins in {join_words([str(each) for each in _CNI_FOLDERS])}, even after installing")
+        raise DevClusterError(
+            f"no CNI plugins in {join_words([str(each) for each in _CNI_FOLDERS])}, even after installing"
+        )
     return folder
 
 
@@ -77,7 +81,9 @@ def ensure_packages(packages: Sequence[str]) -> None:
         return
     names = join_words(missing)
     if find_program("apt-get") is None:
-        raise DevClusterError(f"this machine lacks what Debian packages as {names}, and has no apt-get: install it by hand")
+        raise DevClusterError(
+            f"this machine lacks what Debian packages as {names}, and has no apt-get: install it by hand"
+        )
     require_root(f"installing the Debian packages {names}")
     quiet = environment(DEBIAN_FRONTEND="noninteractive")
     apt_get = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3")

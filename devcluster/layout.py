@@ -79,6 +79,4 @@ class Layout:
 def build_layout(state: ClusterState) -> Layout:
     """The layout of a cluster whose ports or subnet have been chosen."""
     link = Link(state.subnet) if state.tier is Tier.NODE and state.subnet is not None else None
-    return Layout(
-        name=state.name, root=state.root, ports=state.ports, kernel_name=state.kernel_name, link=link
-    )
+    return Layout(name=state.name, root=state.root, ports=state.ports, kernel_name=state.kernel_name, link=link)

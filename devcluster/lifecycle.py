@@ -6,6 +6,7 @@ The same pass therefore builds a new cluster and repairs one that has lost some 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def expected_processes(tier: Tier) -> tuple[str, ...]:
     return (*CONTROL_PLANE, *node.COMPONENTS) if tier is Tier.NODE else CONTROL_PLANE
 
 
+def refresh(state: ClusterState) -> None:
+    """What `up` still does for a cluster that is running: free the volumes of deleted claims."""
+    if state.tier is Tier.NODE:
+        layout = build_layout(state)
+        with closing(ApiClient(layout.server, layout.pki)) as client:
+            node.reclaim_volumes(client)
+
+
 def is_healthy(state: ClusterState) -> bool:
     """Whether it once was ready, has all of its processes, and its API server still says so."""
     if not state.ready or state.boot_id != process.read_boot_id():
@@ -43,13 +52,11 @@ def is_healthy(state: ClusterState) -> bool:
     if not all(process.is_running(record) for record in state.processes.values()):
         return False
     layout = build_layout(state)
-    client = ApiClient(layout.server, layout.pki)
-    try:
-        wait_until(client.is_ready, seconds=10, what="an answer of the API server")
-    except DevClusterError:
-        return False
-    finally:
-        client.close()
+    with closing(ApiClient(layout.server, layout.pki)) as client:
+        try:
+            wait_until(client.is_ready, seconds=10, what="an answer of the API server")
+        except DevClusterError:
+            return False
     return True
 
 
@@ -62,31 +69,36 @@ def bring_up(state: ClusterState, options: Options) -> ClusterState:
     layout = build_layout(state)
     _write_credentials(layout, state.tier)
     commands = build_commands(tools, layout, state.tier, options)
-    with step(f"starting the control plane of {state.name}"):
+    with closing(ApiClient(layout.server, layout.pki)) as client:
+        state = _start_control_plane(state, layout, commands, client)
         if state.tier is Tier.NODE:
-            node.prepare(layout, tools)
-        early = ("etcd", "kube-apiserver", "containerd")
-        for name in (each for each in early if each in commands):
-            state = _ensure_process(state, name, commands[name])
-        client = ApiClient(layout.server, layout.pki)
-        _await(state, client.is_ready, seconds=60, what="readiness of the API server")
-        for name in commands:
-            state = _ensure_process(state, name, commands[name])
-        _await(state, lambda: _has_default_account(client), seconds=60, what="the default service account")
-    if state.tier is Tier.NODE:
-        with step(f"starting the node of {state.name}"):
-            node.apply_objects(client, layout)
-            node.import_pause_image(layout, tools)
-            _await(state, lambda: node.is_ready(client, layout), seconds=120, what=f"readiness of the node {layout.node_name}")
-    client.close()
+            with step(f"starting the node of {state.name}"):
+                node.apply_objects(client, layout)
+                node.reclaim_volumes(client)
+                node.import_pause_image(layout, tools)
+                _await(state, lambda: node.is_ready(client, layout), seconds=120, what="readiness of the node")
     state = replace(state, ready=True)
     save_state(state)
     return state
 
 
-def build_commands(
-    tools: Mapping[str, Path], layout: Layout, tier: Tier, options: Options
-) -> dict[str, list[str]]:
+def _start_control_plane(
+    state: ClusterState, layout: Layout, commands: Mapping[str, list[str]], client: ApiClient
+) -> ClusterState:
+    """Start everything, first what the rest would only wait for, and wait for the API server and its first objects."""
+    with step(f"starting the control plane of {state.name}"):
+        if state.tier is Tier.NODE:
+            node.prepare(layout)
+        for name in (each for each in ("etcd", "kube-apiserver", "containerd") if each in commands):
+            state = _ensure_process(state, name, commands[name])
+        _await(state, client.is_ready, seconds=60, what="readiness of the API server")
+        for name in commands:
+            state = _ensure_process(state, name, commands[name])
+        _await(state, lambda: _has_default_account(client), seconds=60, what="the default service account")
+    return state
+
+
+def build_commands(tools: Mapping[str, Path], layout: Layout, tier: Tier, options: Options) -> dict[str, list[str]]:
     """The command line of every process, in the order of starting."""
     kcm = "kube-controller-manager"
     commands = {
@@ -146,10 +158,14 @@ def _await(state: ClusterState, is_done: Callable[[], bool], *, seconds: float, 
     def check() -> bool:
         for name, record in state.processes.items():
             if not process.is_running(record):
-                raise DevClusterError(f"{name} of the cluster {state.name} has died:\n{_tail(build_layout(state).log(name))}")
+                raise DevClusterError(
+                    f"{name} of the cluster {state.name} has died:\n{_tail(build_layout(state).log(name))}"
+                )
         return is_done()
 
-    wait_until(check, seconds=seconds, what=f"{what} of the cluster {state.name}; its logs are in {state.root / 'logs'}: it")
+    wait_until(
+        check, seconds=seconds, what=f"{what} of the cluster {state.name}; its logs are in {state.root / 'logs'}: it"
+    )
 
 
 def _tail(log: Path, lines: int = 8) -> str:

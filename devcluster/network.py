@@ -70,7 +70,9 @@ def choose_link(recorded: Collection[int], in_use: Iterable[str]) -> Link:
         link = Link(number)
         if number not in recorded and not any(mine.overlaps(other) for mine in link.networks for other in taken):
             return link
-    raise DevClusterError(f"all {LINK_COUNT} subnets of 198.18.0.0/15 are taken: run `python -m devcluster down --stale`")
+    raise DevClusterError(
+        f"all {LINK_COUNT} subnets of 198.18.0.0/15 are taken: run `python -m devcluster down --stale`"
+    )
 
 
 def choose_ports(recorded: Collection[int], is_free: Callable[[int], bool], seed: int | None = None) -> Ports:

@@ -104,9 +104,7 @@ def write_kubeconfig(path: Path, *, pki: Path, user: str, cluster: str, server: 
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {"name": cluster, "cluster": {"server": server, "certificate-authority-data": encoded("ca.crt")}}
-        ],
+        "clusters": [{"name": cluster, "cluster": {"server": server, "certificate-authority-data": encoded("ca.crt")}}],
         "users": [{"name": f"{cluster}-{user}", "user": credentials}],
         "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": f"{cluster}-{user}"}}],
         "current-context": cluster,

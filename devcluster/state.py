@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from devcluster.errors import DevClusterError
 from devcluster.paths import clusters_root
-from devcluster.process import ProcessRecord, is_running, read_record
+from devcluster.process import ProcessRecord, is_running, read_boot_id, read_record
 from devcluster.shell import write_atomically
 
 DEFAULT_NAME = "modelloop"
@@ -91,15 +92,22 @@ def cluster_root(name: str) -> Path:
     return clusters_root() / name
 
 
-def build_state(name: str, tier: Tier, *, boot_id: str, owner_pid: int | None) -> ClusterState:
-    """A new cluster's first state.
+def find_owner(pid: int | None) -> ProcessRecord | None:
+    """The process on whose behalf a cluster is to run, None for nobody's.
 
-    :raises DevClusterError: the owner is no living process.
+    :raises DevClusterError: no such process is alive.
     """
-    owner = None if owner_pid is None else read_record(owner_pid)
-    if owner_pid is not None and owner is None:
-        raise DevClusterError(f"no process {owner_pid} is alive that could own the cluster {name}")
-    return ClusterState(name=name, identity=secrets.token_hex(2), tier=tier, boot_id=boot_id, owner=owner)
+    if pid is None:
+        return None
+    owner = read_record(pid)
+    if owner is None:
+        raise DevClusterError(f"no process {pid} is alive that could own a cluster")
+    return owner
+
+
+def build_state(name: str, tier: Tier, owner: ProcessRecord | None) -> ClusterState:
+    """A new cluster's first state."""
+    return ClusterState(name=name, identity=secrets.token_hex(2), tier=tier, boot_id=read_boot_id(), owner=owner)
 
 
 def save_state(state: ClusterState) -> None:
@@ -118,7 +126,9 @@ def load_state(name: str) -> ClusterState | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as exc:
-        raise DevClusterError(f"{path} isn't a cluster's state ({exc}): see devcluster/README.md, Cleaning by hand") from exc
+        raise DevClusterError(
+            f"{path} isn't a cluster's state ({exc}): see devcluster/README.md, Cleaning by hand"
+        ) from exc
 
 
 def parse_state(text: str) -> ClusterState:
@@ -143,7 +153,10 @@ def list_names() -> list[str]:
     return sorted(each.name for each in root.iterdir() if each.is_dir()) if root.is_dir() else []
 
 
-def list_states(names: Iterable[str] | None = None) -> list[ClusterState]:
-    """The states of all clusters that have one."""
-    found = (load_state(name) for name in (list_names() if names is None else names))
+def list_states() -> list[ClusterState]:
+    """The states of all clusters that have one that can be read."""
+    found = []
+    for name in list_names():
+        with contextlib.suppress(DevClusterError):
+            found.append(load_state(name))
     return [each for each in found if each is not None]

@@ -118,7 +118,9 @@ def read_required_go(go_mod: str) -> str:
 
 def read_requirements(go_mod: str) -> dict[str, str]:
     """Module path to required version, direct and indirect."""
-    return dict(re.findall(r"^(?:require )?\s*([^\s/]+\.[^\s/]+(?:/\S+)?) (v\S+)(?: // indirect)?$", go_mod, re.MULTILINE))
+    return dict(
+        re.findall(r"^(?:require )?\s*([^\s/]+\.[^\s/]+(?:/\S+)?) (v\S+)(?: // indirect)?$", go_mod, re.MULTILINE)
+    )
 
 
 def binary(program: str) -> Path:
