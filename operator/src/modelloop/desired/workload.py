@@ -127,7 +127,7 @@ def build_resources(stated: Resources, default: Resources) -> dict[str, Any]:
     A default request never exceeds a stated limit: the API server would refuse the pod.
     """
     limits = {**default.limits, **stated.limits}
-    requests = {**{name: amount for name, amount in default.requests.items()}, **stated.requests}
+    requests = {**default.requests, **stated.requests}
     for name in default.requests:
         if name in stated.limits and name not in stated.requests:
             requests[name] = min((requests[name], limits[name]), key=parse_quantity)

@@ -1,0 +1,140 @@
+"""Judges a trained version: Approved, Rejected or Inconclusive, with the numbers that decided.
+
+An ordered chain of small checks, one per gate. A missing or non-finite number is Inconclusive, never a pass: a
+version must prove itself.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from modelkit.contract.metrics import improvement
+from modelkit.contract.result import TrainingResult
+
+from modelloop.api.training import FailedGate, Gate
+
+Verdict = Literal["Approved", "Rejected", "Inconclusive"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A verdict, the gates that weren't met and a sentence about them."""
+
+    verdict: Verdict
+    failed: tuple[FailedGate, ...] = ()
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    gate: FailedGate
+    inconclusive: bool
+
+
+def judge(result: TrainingResult, gates: Sequence[Gate]) -> Judgement:
+    """The verdict on a run that made a version."""
+    findings = [
+        *(finding for gate in gates for finding in _judge_gate(result, gate)),
+        *_judge_trivial(result, gates),
+        *_judge_champion(result, gates),
+    ]
+    if not findings:
+        return Judgement(verdict="Approved", message=_approval(result))
+    verdict: Verdict = "Rejected" if any(not finding.inconclusive for finding in findings) else "Inconclusive"
+    failed = tuple(finding.gate for finding in findings)
+    return Judgement(verdict=verdict, failed=failed, message="; ".join(gate.message for gate in failed))
+
+
+def _approval(result: TrainingResult) -> str:
+    metric = result.metric or ""
+    text = f"{metric} {_number(result.metrics.get(metric))} on {result.test_rows} rows"
+    if result.champion is not None and metric in result.champion.metrics:
+        text += f", version {result.champion.number} has {_number(result.champion.metrics[metric])} on the same rows"
+    return text
+
+
+def _judge_gate(result: TrainingResult, gate: Gate) -> Iterator[_Finding]:
+    value = _finite(result.metrics.get(gate.metric))
+    if gate.min is not None:
+        yield from _judge_limit(gate.metric, "min", value, gate.min, passed=value is not None and value >= gate.min)
+    if gate.max is not None:
+        yield from _judge_limit(gate.metric, "max", value, gate.max, passed=value is not None and value <= gate.max)
+    if gate.max_drop is not None and result.champion is not None:
+        yield from _judge_drop(result, gate.metric, gate.max_drop, gate.confidence)
+
+
+def _judge_limit(metric: str, rule: str, value: float | None, limit: float, *, passed: bool) -> Iterator[_Finding]:
+    if value is None:
+        yield _missing(metric, rule, limit)
+    elif not passed:
+        word = "below" if rule == "min" else "above"
+        message = f"{metric} {_number(value)} is {word} the gate's {rule} {_number(limit)}"
+        yield _Finding(FailedGate(metric=metric, rule=rule, value=value, limit=limit, message=message), False)
+
+
+def _judge_trivial(result: TrainingResult, gates: Sequence[Gate]) -> Iterator[_Finding]:
+    """With no gates, the version must beat the trivial predictor by its primary metric."""
+    if gates:
+        return
+    metric = result.metric or ""
+    value, trivial = _finite(result.metrics.get(metric)), _finite(result.trivial.get(metric))
+    if value is None or trivial is None:
+        yield _missing(metric, "trivial", trivial)
+    elif improvement(metric, value, trivial) <= 0:
+        message = (
+            f"{metric} {_number(value)} isn't better than the {_number(trivial)} of a predictor that ignores the "
+            "features"
+        )
+        yield _Finding(FailedGate(metric=metric, rule="trivial", value=value, limit=trivial, message=message), False)
+
+
+def _judge_champion(result: TrainingResult, gates: Sequence[Gate]) -> Iterator[_Finding]:
+    """Unless a gate says otherwise, the version must be at least as good as the champion on the same rows."""
+    metric = result.metric or ""
+    if result.champion is None or any(gate.max_drop is not None for gate in gates):
+        return
+    yield from _judge_drop(result, metric, 0.0, None)
+
+
+def _judge_drop(result: TrainingResult, metric: str, max_drop: float, confidence: float | None) -> Iterator[_Finding]:
+    champion = result.champion
+    difference = champion.differences.get(metric) if champion is not None else None
+    if (
+        champion is None
+        or difference is None
+        or not all(map(math.isfinite, (difference.value, difference.low, difference.high)))
+    ):
+        yield _missing(metric, "maxDrop", -max_drop)
+        return
+    if confidence is None:
+        # The rounding of a metric of n rows must not decide.
+        passed, inconclusive = difference.value >= -max_drop - 1e-12, False
+    else:
+        passed = difference.low >= -max_drop
+        inconclusive = not passed and difference.high >= -max_drop
+    if passed:
+        return
+    interval = "" if confidence is None else f" [{_number(difference.low)}, {_number(difference.high)}]"
+    message = (
+        f"{metric} is {_number(-difference.value)}{interval} worse than version {champion.number} on the same "
+        f"{result.test_rows} rows; {_number(max_drop)} is allowed"
+        if difference.value < 0
+        else f"{metric} may be worse than version {champion.number} by more than {_number(max_drop)}: the "
+        f"difference is {_number(difference.value)}{interval} on {result.test_rows} rows"
+    )
+    gate = FailedGate(metric=metric, rule="maxDrop", value=difference.value, limit=-max_drop, message=message)
+    yield _Finding(gate, inconclusive)
+
+
+def _missing(metric: str, rule: str, limit: float | None) -> _Finding:
+    message = f"{metric or 'the metric'} couldn't be measured on the evaluation rows, so its {rule} gate can't decide"
+    return _Finding(FailedGate(metric=metric, rule=rule, limit=limit, message=message), True)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.4g}"

@@ -1,0 +1,104 @@
+"""Says why a pod doesn't run, in words that name the thing, its value and what to do."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from modelloop.decide.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedPod:
+    """The parts of a pod and its main container that decisions need."""
+
+    name: str
+    created: datetime
+    phase: str
+    image: str = ""
+    memory_limit: str = ""
+    claims: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    unschedulable: str = ""
+    """Message of PodScheduled=False."""
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    restarts: int = 0
+    exit_code: int | None = None
+    """Of the last termination of the main container."""
+    terminated_reason: str = ""
+    terminated_message: str = ""
+    running: bool = False
+    ready: bool = False
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why a pod doesn't do its work. `blocked`: it never ran, and won't until something outside changes."""
+
+    reason: str
+    message: str
+    blocked: bool = False
+
+
+_PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+_CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+
+
+def find_problem(pod: ObservedPod, *, resources_field: str = "spec.resources.limits.memory") -> Problem | None:
+    """Why `pod` doesn't do its work; None when it runs, succeeded, or is just starting."""
+    if pod.waiting_reason in _PULL_REASONS:
+        return Problem(
+            reason=Reason.IMAGE_PULL_FAILED,
+            message=f"image {pod.image!r} can't be pulled ({pod.waiting_reason}): "
+            f"{pod.waiting_message or 'no details'}; correct spec.image, or make the image available to the nodes",
+            blocked=True,
+        )
+    if pod.waiting_reason in _CONFIG_REASONS:
+        return Problem(
+            reason=Reason.CONTAINER_CONFIG_ERROR,
+            message=f"the container can't be made: {pod.waiting_message or pod.waiting_reason}"
+            + (f"; it needs the Secret {_names(pod.secrets)}: create it in this namespace" if pod.secrets else ""),
+            blocked=True,
+        )
+    if pod.unschedulable:
+        return _unschedulable(pod)
+    if pod.terminated_reason == "OOMKilled":
+        return Problem(
+            reason=Reason.OUT_OF_MEMORY,
+            message=f"the pod used more than its memory limit of {pod.memory_limit or 'the node'} and was killed "
+            f"(OOMKilled); raise {resources_field} or use less data",
+        )
+    if pod.exit_code not in (None, 0) and not pod.running:
+        return Problem(
+            reason=Reason.CRASH_LOOP if pod.restarts > 1 else Reason.EXITED,
+            message=f"the container ended with exit code {pod.exit_code}"
+            + (f" after {pod.restarts} restarts" if pod.restarts else "")
+            + (f": {pod.terminated_message[:600]}" if pod.terminated_message else ""),
+        )
+    return None
+
+
+def _unschedulable(pod: ObservedPod) -> Problem:
+    text = pod.unschedulable
+    if "persistentvolumeclaim" in text.lower() or "persistent volume" in text.lower() or "PersistentVolume" in text:
+        return Problem(
+            reason=Reason.CLAIM_NOT_BOUND,
+            message=f"the pod's claim {_names(pod.claims)} isn't bound: {text}; check `kubectl describe pvc`, the "
+            "storage class and that the claim exists in this namespace",
+            blocked=True,
+        )
+    return Problem(
+        reason=Reason.UNSCHEDULABLE,
+        message=f"no node can take the pod: {text}; lower spec.resources.requests or add nodes",
+        blocked=True,
+    )
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(repr(name) for name in names) or "(none)"
+
+
+def newest(pods: Iterable[ObservedPod]) -> ObservedPod | None:
+    """The pod that was created last."""
+    return max(pods, key=lambda pod: (pod.created, pod.name), default=None)

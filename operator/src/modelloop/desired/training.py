@@ -1,0 +1,204 @@
+"""Builds what a training run is made of: the trainer's configuration and its Job."""
+
+from datetime import datetime
+from typing import Any
+
+from modelkit.contract.codec import dumps
+from modelkit.contract.config import (
+    CandidateConfig,
+    ComparisonConfig,
+    DataConfig,
+    FeedbackConfig,
+    PreprocessingConfig,
+    StoreConfig,
+    TrainerConfig,
+    VersionRef,
+)
+from modelkit.contract.environment import METRICS_PORT, ExitCode
+from modelkit.contract.estimators import CLASSIFIERS
+from modelkit.contract.files import DATA_MOUNT
+from modelkit.contract.metrics import PRIMARY_METRIC
+
+from modelloop.api.common import Resources
+from modelloop.api.training import ChampionStatus, Feedback, ModelTrainingSpec, RunStatus, Trigger
+from modelloop.desired import labels, names
+from modelloop.desired.workload import (
+    Main,
+    Mounts,
+    Secrets,
+    WorkloadSettings,
+    build_pod_spec,
+    content_hash,
+    store_uri,
+)
+
+KIND = "ModelTraining"
+CONTAINER = "trainer"
+_DEFAULT_RESOURCES = Resources(requests={"cpu": "250m", "memory": "512Mi"}, limits={"memory": "2Gi"})
+
+_RESULT_FIELDS = {
+    "data", "candidates", "gates", "task", "metric", "preprocessing", "folds", "test_fraction", "seed", "storage",
+}  # fmt: skip
+_POD_FIELDS = {"image", "resources", "retries"}
+
+
+def spec_hash(spec: ModelTrainingSpec) -> str:
+    """Changes with any field that changes the result. Defaults are left out: a new default field of a later
+    release must not retrain every model."""
+    return content_hash(spec.model_dump(mode="json", include=_RESULT_FIELDS, exclude_defaults=True))
+
+
+def pod_hash(spec: ModelTrainingSpec) -> str:
+    """Changes with a field that only decides whether a run can run, such as its memory limit."""
+    return content_hash(spec.model_dump(mode="json", include=_POD_FIELDS, exclude_defaults=True))
+
+
+def primary_metric(spec: ModelTrainingSpec) -> str:
+    """The metric that ranks the candidates and that the champion is compared by."""
+    if spec.metric:
+        return spec.metric
+    for gate in spec.gates:
+        if gate.min is not None or gate.max is not None:
+            return gate.metric
+    is_classifier = spec.candidates[0].estimator in CLASSIFIERS
+    return PRIMARY_METRIC["Classification" if is_classifier else "Regression"]
+
+
+def data_claim(uri: str) -> str | None:
+    """The claim of a `pvc://<claim>/<path>` data address."""
+    if not uri.startswith("pvc://"):
+        return None
+    return uri.removeprefix("pvc://").split("/", 1)[0]
+
+
+def build_trainer_config(
+    spec: ModelTrainingSpec,
+    *,
+    namespace: str,
+    name: str,
+    number: int,
+    version: str,
+    trigger: str,
+    champion: ChampionStatus | None,
+    feedback: Feedback | None,
+) -> str:
+    """JSON of the run's TrainerConfig; fixed in status when the run begins, so that a retry can't differ."""
+    claim = data_claim(spec.data.uri)
+    uri = f"file://{DATA_MOUNT}/{spec.data.uri.removeprefix('pvc://')}" if claim else spec.data.uri
+    compared = {gate.metric: gate.confidence for gate in spec.gates if gate.max_drop is not None}
+    compared.setdefault(primary_metric(spec), None)
+    config = TrainerConfig(
+        namespace=namespace,
+        name=name,
+        number=number,
+        version=version,
+        trigger=trigger,
+        store=StoreConfig(uri=store_uri(spec.storage)),
+        data=DataConfig(uri=uri, display_uri=spec.data.uri, target=spec.data.target, features=spec.data.features),
+        candidates=tuple(
+            CandidateConfig(estimator=candidate.estimator, params=candidate.params) for candidate in spec.candidates
+        ),
+        task=spec.task,
+        metric=primary_metric(spec),
+        preprocessing=PreprocessingConfig(scaling=spec.preprocessing.scaling, imputation=spec.preprocessing.imputation),
+        folds=spec.folds,
+        test_fraction=spec.test_fraction,
+        seed=spec.seed,
+        comparisons=tuple(
+            ComparisonConfig(metric=metric, confidence=confidence or 0.95)
+            for metric, confidence in sorted(compared.items())
+        ),
+        champion=VersionRef(number=champion.number, path=champion.path, digest=champion.digest) if champion else None,
+        feedback=FeedbackConfig(**feedback.model_dump()) if feedback else None,
+    )
+    return dumps(config)
+
+
+def begin_run(
+    spec: ModelTrainingSpec,
+    *,
+    namespace: str,
+    name: str,
+    uid: str,
+    number: int,
+    trigger: Trigger,
+    champion: ChampionStatus | None,
+    feedback: Feedback | None,
+    now: datetime,
+) -> RunStatus:
+    """The intent of a run, written to status before its Job is made."""
+    version = names.version_name(uid, number)
+    return RunStatus(
+        number=number,
+        version=version,
+        job=names.job_name(name, uid, number),
+        spec_hash=spec_hash(spec),
+        pod_hash=pod_hash(spec),
+        trigger=trigger,
+        feedback=feedback,
+        start_time=now,
+        config=build_trainer_config(
+            spec,
+            namespace=namespace,
+            name=name,
+            number=number,
+            version=version,
+            trigger=trigger.reason,
+            champion=champion,
+            feedback=feedback,
+        ),
+    )
+
+
+def build_job(
+    spec: ModelTrainingSpec, run: RunStatus, *, namespace: str, name: str, uid: str, settings: WorkloadSettings
+) -> dict[str, Any]:
+    """The Job of a run. Bad specs and bad data (exit code 2) fail it at once, evictions don't count."""
+    object_labels = {**labels.object_labels(KIND, name), labels.RUN: str(run.number)}
+    main = Main(
+        name=CONTAINER,
+        image=spec.image or settings.trainer_image,
+        module="modelkit.train",
+        config=run.config,
+        resources=spec.resources,
+        default_resources=_DEFAULT_RESOURCES,
+        ports={"metrics": METRICS_PORT},
+    )
+    mounts = Mounts(store_claim=names.store_claim(spec.storage.uri), data_claim=data_claim(spec.data.uri))
+    secrets = Secrets(
+        store=spec.storage.secret_ref.name if spec.storage.secret_ref else None,
+        data=spec.data.secret_ref.name if spec.data.secret_ref else None,
+    )
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": run.job,
+            "namespace": namespace,
+            "labels": object_labels,
+            "ownerReferences": [labels.owner_reference(KIND, name, uid)],
+        },
+        "spec": {
+            "backoffLimit": spec.retries,
+            "completions": 1,
+            "parallelism": 1,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {
+                            "containerName": CONTAINER,
+                            "operator": "In",
+                            "values": [int(ExitCode.REFUSED)],
+                        },
+                    },
+                ]
+            },
+            "template": {
+                "metadata": {"labels": object_labels},
+                "spec": build_pod_spec(main, settings, mounts, secrets, restartPolicy="Never"),
+            },
+        },
+    }
