@@ -5,8 +5,7 @@ string. Whole numbers and booleans enter the model as floating point.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from modelkit.artifact.version import ArtifactError
@@ -68,38 +67,16 @@ class Signature:
     """Sorted; None for regression."""
     inputs: tuple[InputColumn, ...]
     outputs: tuple[OutputColumn, ...]
-    onnx: OnnxLayout | None = field(default=None)
+    onnx: OnnxLayout | None = None
     """None: the version is served from model.skops."""
 
 
 def dump_signature(signature: Signature) -> bytes:
-    """signature.json; fields without a value are written as null so that readers find every key."""
-    outputs = [
-        {"name": output.name, "dtype": output.dtype} | ({} if output.shape is None else {"shape": list(output.shape)})
-        for output in signature.outputs
-    ]
-    onnx = signature.onnx
-    plain = {
-        "model": signature.model,
-        "number": signature.number,
-        "task": signature.task,
-        "target": signature.target,
-        "metric": signature.metric,
-        "classes": None if signature.classes is None else list(signature.classes),
-        "inputs": [
-            {"name": column.name, "dtype": column.dtype, "kind": column.kind, "nullable": column.nullable}
-            for column in signature.inputs
-        ],
-        "outputs": outputs,
-        "onnx": None
-        if onnx is None
-        else {
-            "layout": onnx.layout,
-            "dtype": onnx.dtype,
-            "label_output": onnx.label_output,
-            "probability_output": onnx.probability_output,
-        },
-    }
+    """signature.json; `classes` and `onnx` are written as null when there are none, so readers find the keys."""
+    plain = asdict(signature)
+    for output in plain["outputs"]:
+        if output["shape"] is None:
+            del output["shape"]
     return json.dumps(plain, indent=1, allow_nan=False).encode()
 
 
@@ -107,8 +84,6 @@ def load_signature(data: bytes) -> Signature:
     """Parse signature.json; raises ArtifactError saying which key doesn't fit."""
     try:
         plain = json.loads(data)
-        if isinstance(plain, Mapping) and plain.get("classes") is None:
-            plain = {**plain, "classes": None}
         return from_plain(Signature, plain)
     except (ContractError, ValueError) as exc:
         raise ArtifactError(f"signature.json doesn't fit: {exc}") from exc

@@ -1,0 +1,102 @@
+"""model.skops: the scikit-learn pipeline itself, in a format that constructs only types that we list here.
+
+The pipeline is fitted on arrays, never on data frames, so that a reader needs no pandas: rows are a float64 matrix
+when every input is numeric, else an object matrix whose numeric columns hold floats (NaN is missing) and whose
+categorical columns hold strings (the empty string is missing), in the order of the signature's inputs.
+"""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from modelkit.artifact.version import ArtifactError
+from modelkit.contract.files import MODEL_SKOPS
+
+TRUSTED_TYPES = (
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+)
+"""What the estimators of the allow-list need beyond skops' own list: plain data holders without side effects when
+they are constructed. Fixed on purpose: trusting whatever a file asks for would make the check worthless."""
+
+_SCHEMA = "schema.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def dump_native(pipeline: Any) -> bytes:
+    """`pipeline` as skops bytes that depend on its content only, not on memory addresses or the clock."""
+    import skops.io
+
+    return _canonical(skops.io.dumps(pipeline))
+
+
+def load_native(directory: Path) -> Any:
+    """The fitted pipeline of model.skops in `directory`; raises ArtifactError when it isn't one that we write."""
+    try:
+        data = (directory / MODEL_SKOPS).read_bytes()
+    except OSError as exc:
+        raise ArtifactError(f"{MODEL_SKOPS} can't be read: {exc.strerror}") from exc
+    return loads_native(data)
+
+
+def loads_native(data: bytes) -> Any:
+    """The fitted pipeline of skops bytes; raises ArtifactError for types that aren't on the fixed list."""
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return skops.io.loads(data, trusted=list(TRUSTED_TYPES))
+    except UntrustedTypesFoundException as exc:
+        raise ArtifactError(f"{MODEL_SKOPS} asks for types that aren't trusted and isn't loaded: {exc}") from exc
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError, zipfile.BadZipFile) as exc:
+        raise ArtifactError(
+            f"{MODEL_SKOPS} doesn't load with the installed scikit-learn ({type(exc).__name__}); train again"
+        ) from exc
+
+
+def _canonical(data: bytes) -> bytes:
+    """The same archive with ids counted in order of appearance and without times; compressed.
+
+    skops marks shared objects by their memory address, which is also the name of an array's file.
+    """
+    source = zipfile.ZipFile(io.BytesIO(data))
+    numbers: dict[int, int] = {}
+    files: dict[str, str] = {}
+    schema = _renumber(json.loads(source.read(_SCHEMA)), numbers, files)
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for old, new in files.items():
+            _add(archive, new, source.read(old))
+        _add(archive, _SCHEMA, json.dumps(schema, separators=(",", ":")).encode())
+    return target.getvalue()
+
+
+def _renumber(node: Any, numbers: dict[int, int], files: dict[str, str]) -> Any:
+    if isinstance(node, list):
+        return [_renumber(item, numbers, files) for item in node]
+    if not isinstance(node, dict):
+        return node
+    result: dict[str, Any] = {}
+    for key, value in node.items():
+        if key == "__id__":
+            result[key] = numbers.setdefault(value, len(numbers))
+        elif key == "file" and isinstance(value, str):
+            suffix = Path(value).suffix
+            result[key] = files.setdefault(value, f"{len(files)}{suffix}")
+        else:
+            result[key] = _renumber(value, numbers, files)
+    return result
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    entry = zipfile.ZipInfo(name, date_time=_EPOCH)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    archive.writestr(entry, data, compresslevel=6)
