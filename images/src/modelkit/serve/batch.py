@@ -1,0 +1,191 @@
+"""Rows of a request as typed arrays, checked against the model's signature.
+
+Everything that a client sends comes through here, whatever the protocol: a value that isn't what the signature says is
+an error that names the column, never the value. Pure: no I/O, no model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelkit.artifact.signature import MISSING_TEXT, InputColumn, Signature
+from modelkit.serve.errors import MalformedRequestError
+
+FloatMatrix = NDArray[np.float64]
+Column = NDArray[Any]
+
+_NUMBERS = frozenset({int, float})
+_MAX_NAME = 64
+"""Characters of a client's name for something that an error repeats."""
+_EXACT = 2**53
+"""Whole numbers up to this are exact as float64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows ready for the model: a missing number is NaN, a missing text the empty string.
+
+    Either `matrix` [rows, features] (no text columns) or `columns`, one array [rows] per feature: float64, or object
+    holding str.
+    """
+
+    rows: int
+    matrix: FloatMatrix | None
+    columns: tuple[Column, ...]
+
+    def slice(self, index: int) -> list[Any]:
+        """The values of one row, in the order of the signature."""
+        if self.matrix is not None:
+            values: list[Any] = self.matrix[index].tolist()
+            return values
+        return [column[index] for column in self.columns]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the signature says about the inputs, prepared once for the hot path."""
+
+    columns: tuple[InputColumn, ...]
+    names: tuple[str, ...]
+    positions: dict[str, int]
+    textual: bool
+    """Is any column text?"""
+    plain: bool
+    """Are all columns float64? Then a row of numbers needs no check per column."""
+
+    @classmethod
+    def of(cls, signature: Signature) -> "Features":
+        """The inputs of `signature`."""
+        names = tuple(column.name for column in signature.inputs)
+        kinds = {column.dtype for column in signature.inputs}
+        return cls(
+            columns=signature.inputs,
+            names=names,
+            positions={name: index for index, name in enumerate(names)},
+            textual="string" in kinds,
+            plain=kinds == {"float64"},
+        )
+
+
+def build_batch(features: Features, rows: Sequence[Sequence[Any]]) -> Batch:
+    """Rows of JSON values, each as long as the signature, as a batch; raises MalformedRequestError."""
+    if features.plain and (matrix := _numbers(rows)) is not None and matrix.shape[1] == len(features.names):
+        return Batch(len(rows), matrix, ())
+    for index, row in enumerate(rows):
+        if len(row) != len(features.names):
+            raise wrong_width(index, len(row), len(features.names))
+    columns = tuple(build_column(column, [row[index] for row in rows]) for index, column in enumerate(features.columns))
+    return join_columns(features, columns)
+
+
+def build_matrix(features: Features, matrix: FloatMatrix) -> Batch:
+    """A number matrix [rows, features] in the signature's order as a batch; raises MalformedRequestError."""
+    if features.textual:
+        raise MalformedRequestError(
+            "the model has text columns, which one number tensor can't hold; send one named tensor per column"
+        )
+    if not features.plain:
+        for index, column in enumerate(features.columns):
+            _check_numbers(column, matrix[:, index])
+    return Batch(len(matrix), matrix, ())
+
+
+def join_columns(features: Features, columns: tuple[Column, ...]) -> Batch:
+    """Checked columns as a batch, as one matrix where there is no text."""
+    rows = len(columns[0])
+    if features.textual:
+        return Batch(rows, None, columns)
+    return Batch(rows, np.stack(columns, axis=1), ())
+
+
+def build_column(column: InputColumn, values: list[Any]) -> Column:
+    """JSON values of one column as its array [rows]; raises MalformedRequestError naming the column."""
+    kinds = set(map(type, values))
+    if type(None) in kinds:
+        if not column.nullable:
+            raise MalformedRequestError(f"the column {show(column.name)} must not be null")
+        kinds.discard(type(None))
+    if column.dtype == "string":
+        if not kinds <= {str}:
+            raise _wrong_type(column, "text", kinds)
+        return np.array([MISSING_TEXT if value is None else value for value in values], dtype=object)
+    if column.dtype == "bool":
+        if not kinds <= {bool, int}:
+            raise _wrong_type(column, "true or false", kinds)
+    elif not kinds <= _NUMBERS:
+        raise _wrong_type(column, "numbers", kinds)
+    numbers = np.array(values, dtype=np.float64)
+    _check_numbers(column, numbers)
+    return numbers
+
+
+def missing_columns(features: Features, found: Callable[[str], bool]) -> MalformedRequestError | None:
+    """An error naming the first columns for which `found` says no; None when all are there."""
+    missing = [name for name in features.names if not found(name)]
+    if not missing:
+        return None
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return MalformedRequestError(f"missing column: {', '.join(map(show, missing[:3]))}{more}")
+
+
+def unknown_column(features: Features, name: str) -> MalformedRequestError:
+    """An error for a name that the signature doesn't have."""
+    known = ", ".join(map(show, features.names[:10])) + (", …" if len(features.names) > 10 else "")
+    return MalformedRequestError(f"unknown column {show(name)}; the model takes {known}")
+
+
+def wrong_width(index: int, found: int, expected: int) -> MalformedRequestError:
+    """An error for a row with too few or too many values."""
+    return MalformedRequestError(f"row {index} has {found} values; the model takes {expected}")
+
+
+def show(name: str) -> str:
+    """A client's or the signature's name, quoted, escaped and bounded, for an error message."""
+    return repr(name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…")
+
+
+def _numbers(rows: Sequence[Sequence[Any]]) -> FloatMatrix | None:
+    """`rows` as a matrix when there is nothing but numbers in one shape; None otherwise.
+
+    The types are looked at before NumPy sees the values: it would take `true` for 1 and "1" for a number, and give
+    every value of a mixed list the memory of the longest text.
+    """
+    if not set(map(type, chain.from_iterable(rows))) <= _NUMBERS:
+        return None
+    try:
+        return np.array(rows, dtype=np.float64)
+    except ValueError:
+        return None
+
+
+def _check_numbers(column: InputColumn, numbers: FloatMatrix) -> None:
+    """Whole numbers for int64, 0 and 1 for bool. NaN stands for null, which was judged before."""
+    if column.dtype == "int64":
+        known = numbers[~np.isnan(numbers)]
+        if not np.all((known == np.floor(known)) & (np.abs(known) <= _EXACT)):
+            raise MalformedRequestError(
+                f"the column {show(column.name)} must hold whole numbers of at most 2**53 in size"
+            )
+    elif column.dtype == "bool":
+        known = numbers[~np.isnan(numbers)]
+        if not np.all((known == 0) | (known == 1)):
+            raise MalformedRequestError(f"the column {show(column.name)} must hold true or false (or 1 and 0)")
+
+
+_JSON_NAMES = {
+    str: "text",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def _wrong_type(column: InputColumn, expected: str, kinds: set[type]) -> MalformedRequestError:
+    found = " and ".join(sorted({_JSON_NAMES.get(kind, kind.__name__) for kind in kinds}))
+    return MalformedRequestError(f"the column {show(column.name)} must hold {expected}; found {found}")

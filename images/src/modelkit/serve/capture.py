@@ -1,0 +1,251 @@
+"""Write answered requests and feedback to the store, behind the answers and never before them.
+
+A bounded queue is emptied by one thread per stream. When the queue is full, `offer` says no and the caller decides:
+a captured request is dropped and counted, feedback is answered 503. A store that fails is retried with backoff.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count, groupby
+from math import isnan
+from typing import Any, Protocol
+
+import orjson
+
+from modelkit.artifact.signature import MISSING_TEXT, InputColumn
+from modelkit.contract.codec import format_time
+from modelkit.contract.files import capture_hour
+from modelkit.errors import StoreError, StoreObjectExistsError
+from modelkit.serve.batch import Batch, Features
+from modelkit.serve.model import Answer
+from modelkit.store.segments import SegmentNames, compress_segment
+from modelkit.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+MAX_QUEUE_BYTES = 64 * 1024 * 1024
+"""Request bytes behind the waiting rows: rows with huge texts must not fill the memory."""
+_SEGMENT_BYTES = 16 * 1024 * 1024
+"""Uncompressed lines after which a segment ends."""
+_FIRST_RETRY = 0.5
+_LAST_RETRY = 30.0
+"""Seconds between attempts to write a segment: doubled from the first to the last, with jitter."""
+
+
+class Pending(Protocol):
+    """Something that becomes lines of a segment."""
+
+    @property
+    def rows(self) -> int:
+        """How many lines."""
+
+    @property
+    def time(self) -> datetime:
+        """Which hour's segment they belong to."""
+
+    def lines(self) -> list[bytes]:
+        """The lines, each ending in a newline."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowFormat:
+    """What all captured rows of a version share."""
+
+    digest: str
+    version: int
+    features: Features
+
+    def record(self, values: Sequence[Any]) -> dict[str, Any]:
+        """A row by column name, in the JSON types of the signature; missing is null."""
+        if self.features.plain:
+            # NaN needs no care: it becomes null in JSON.
+            return dict(zip(self.features.names, values, strict=True))
+        columns = zip(self.features.columns, values, strict=True)
+        return {column.name: _plain(column, value) for column, value in columns}
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedRequest:
+    """One answered request."""
+
+    format: RowFormat
+    id: str
+    time: datetime
+    batch: Batch
+    answer: Answer
+
+    @property
+    def rows(self) -> int:
+        """See Pending."""
+        return self.batch.rows
+
+    def lines(self) -> list[bytes]:
+        """JSON lines of the stream `requests`, see modelkit.store.segments."""
+        moment, probabilities = format_time(self.time), self.answer.probabilities
+        return [
+            orjson.dumps(
+                {
+                    "id": self.id,
+                    "row": row,
+                    "time": moment,
+                    "digest": self.format.digest,
+                    "version": self.format.version,
+                    "features": self.format.record(self.batch.slice(row)),
+                    "prediction": prediction,
+                    "probabilities": None if probabilities is None else probabilities[row],
+                },
+                option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY,
+            )
+            for row, prediction in enumerate(self.answer.predictions)
+        ]
+
+
+class WriterMetrics(Protocol):
+    """What a writer counts; called from its thread."""
+
+    def wrote(self, rows: int) -> None:
+        """Rows that are in the store."""
+
+    def lost(self, rows: int) -> None:
+        """Rows that were accepted but can't be written."""
+
+    def failed(self) -> None:
+        """An attempt to write that failed."""
+
+
+class SegmentWriter:
+    """One stream's queue and the thread that empties it."""
+
+    def __init__(
+        self, store: Store, names: SegmentNames, metrics: WriterMetrics, *, max_rows: int, flush_seconds: float
+    ) -> None:
+        self._store = store
+        self._names = names
+        self._metrics = metrics
+        self._max_rows = max_rows
+        self._flush_seconds = flush_seconds
+        self._changed = threading.Condition()
+        self._items: list[tuple[Pending, int]] = []
+        self._oldest = 0.0
+        self._rows = 0
+        self._bytes = 0
+        self._closing = threading.Event()
+        self._deadline = float("inf")
+        self._thread = threading.Thread(target=self._run, name="segment-writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def waiting(self) -> int:
+        """Rows that aren't in the store yet."""
+        return self._rows
+
+    def offer(self, item: Pending, size: int) -> bool:
+        """Queue `item`, made from a request of `size` bytes; False when there is no room. Never blocks for I/O."""
+        with self._changed:
+            if self._rows + item.rows > self._max_rows or self._bytes + size > MAX_QUEUE_BYTES:
+                return False
+            if not self._items:
+                self._oldest = time.monotonic()
+            self._items.append((item, size))
+            self._rows += item.rows
+            self._bytes += size
+            if len(self._items) == 1 or self._is_due():
+                self._changed.notify()
+            return True
+
+    def close(self, timeout: float) -> None:
+        """Write what is queued, for at most `timeout` seconds, and stop."""
+        self._deadline = time.monotonic() + timeout
+        with self._changed:
+            self._closing.set()
+            self._changed.notify()
+        self._thread.join(timeout + 1)
+
+    def _run(self) -> None:
+        while taken := self._take():
+            items = [item for item, _ in taken]
+            rows, written = sum(item.rows for item in items), 0
+            try:
+                for hour, lines in _segments(items):
+                    self._write(hour, lines)
+                    written += len(lines)
+            except Exception as exc:  # noqa: BLE001 - the thread's outermost loop: it must outlive any item
+                lost = rows - written
+                logger.error("rows could not be written", extra={"rows": lost, "error": type(exc).__name__})
+                self._metrics.lost(lost)
+            with self._changed:
+                self._rows -= rows
+                self._bytes -= sum(size for _, size in taken)
+
+    def _take(self) -> list[tuple[Pending, int]]:
+        """The queued items, once they are due; nothing when the writer is closed and the queue is empty."""
+        with self._changed:
+            while not self._closing.is_set() and not self._is_due():
+                rest = self._oldest + self._flush_seconds - time.monotonic() if self._items else None
+                self._changed.wait(rest)
+            items, self._items = self._items, []
+            return items
+
+    def _is_due(self) -> bool:
+        if not self._items:
+            return False
+        # Early when a quarter is full: room must stay for what arrives while a slow store is written to.
+        is_filling = self._rows * 4 >= self._max_rows or self._bytes * 4 >= MAX_QUEUE_BYTES
+        return is_filling or time.monotonic() >= self._oldest + self._flush_seconds
+
+    def _write(self, hour: str, lines: list[bytes]) -> None:
+        """Write one segment, as often as it takes; raises StoreError when the writer was closed and time is up."""
+        path, data = self._names.next_path(hour), compress_segment(lines)
+        for attempt in count():
+            try:
+                self._store.write_new(path, data)
+                break
+            except StoreObjectExistsError:
+                break  # The name is ours alone: an earlier attempt got through and its answer was lost.
+            except StoreError as exc:
+                self._metrics.failed()
+                logger.warning("a segment could not be written", extra={"path": path, "error": str(exc)})
+                if time.monotonic() >= self._deadline:
+                    raise
+                self._pause(attempt)
+        self._metrics.wrote(len(lines))
+
+    def _pause(self, attempt: int) -> None:
+        if self._closing.is_set():
+            time.sleep(_FIRST_RETRY)
+        else:
+            self._closing.wait(min(_LAST_RETRY, _FIRST_RETRY * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
+
+
+def _segments(items: Sequence[Pending]) -> Iterator[tuple[str, list[bytes]]]:
+    """The lines of each hour, cut where a segment would become too large."""
+    for hour, group in groupby(sorted(items, key=lambda item: item.time), lambda item: capture_hour(item.time)):
+        lines: list[bytes] = []
+        size = 0
+        for item in group:
+            fresh = item.lines()
+            lines += fresh
+            size += sum(map(len, fresh))
+            time.sleep(0)  # Let the event loop have the interpreter: answers come first.
+            if size >= _SEGMENT_BYTES:
+                yield hour, lines
+                lines, size = [], 0
+        if lines:
+            yield hour, lines
+
+
+def _plain(column: InputColumn, value: Any) -> Any:
+    if column.dtype == "string":
+        return None if column.nullable and value == MISSING_TEXT else value
+    if isnan(value):
+        return None
+    if column.dtype == "int64":
+        return int(value)
+    return bool(value) if column.dtype == "bool" else value

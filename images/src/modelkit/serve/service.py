@@ -1,0 +1,94 @@
+"""Answers to request bodies: parse, predict, render, capture. Synchronous and thread-safe, without HTTP.
+
+Whether a body is answered on the event loop or on a thread is the caller's choice, guided by `Cost`.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+
+from modelkit.artifact.signature import Signature
+from modelkit.contract.config import ServerConfig
+from modelkit.serve.batch import Batch, Features
+from modelkit.serve.capture import CapturedRequest, RowFormat, SegmentWriter
+from modelkit.serve.errors import OverloadedError
+from modelkit.serve.feedback import parse_feedback
+from modelkit.serve.metrics import ServerMetrics
+from modelkit.serve.model import Answer, Model
+from modelkit.serve.plain import parse_predict, render_predict
+from modelkit.serve.v2 import parse_infer, render_infer
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The server's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A rendered answer and the id it carries."""
+
+    request_id: str
+    body: bytes
+
+
+class Service:
+    """One version, ready to answer."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        signature: Signature,
+        model: Model,
+        metrics: ServerMetrics,
+        requests: SegmentWriter,
+        feedback: SegmentWriter,
+        clock: Clock = utc_now,
+    ) -> None:
+        self.name = config.deployment
+        self.signature = signature
+        self.model = model
+        self.features = Features.of(signature)
+        self.metrics = metrics
+        self._max_rows = config.limits.max_rows
+        self._sample_percent = config.capture.sample_percent
+        self._format = RowFormat(config.version.digest, signature.number, self.features)
+        self._requests = requests
+        self._feedback = feedback
+        self._clock = clock
+
+    def predict(self, body: bytes, request_id: str) -> Answered:
+        """Answer a /predict body; raises RequestError."""
+        batch = parse_predict(self.features, body, self._max_rows)
+        answer = self._answer(batch, request_id, len(body))
+        return Answered(request_id, render_predict(self.signature, self.name, answer, request_id))
+
+    def infer(self, body: bytes, request_id: str) -> Answered:
+        """Answer an infer body of the Open Inference Protocol; its own id goes before `request_id`."""
+        request = parse_infer(self.features, self.signature, body, self._max_rows)
+        request_id = request.id or request_id
+        answer = self._answer(request.batch, request_id, len(body))
+        return Answered(request_id, render_infer(self.signature, self.name, answer, request.outputs, request_id))
+
+    def accept_feedback(self, body: bytes, request_id: str) -> Answered:
+        """Queue the labels of a /feedback body; raises RequestError, OverloadedError when there is no room."""
+        feedback = parse_feedback(self.signature, body, self._max_rows, self._clock())
+        if not self._feedback.offer(feedback, len(body)):
+            raise OverloadedError("feedback can't be stored at the moment; send it again later")
+        self.metrics.feedback.inc(feedback.rows)
+        return Answered(request_id, orjson.dumps({"accepted": feedback.rows}))
+
+    def _answer(self, batch: Batch, request_id: str, size: int) -> Answer:
+        answer = self.model.predict(batch)
+        self.metrics.observe_predictions(answer.predictions)
+        # By the id, so that all rows of a request share their fate and a repeated one has the same.
+        if zlib.crc32(request_id.encode()) % 100 < self._sample_percent:
+            captured = CapturedRequest(self._format, request_id, self._clock(), batch, answer)
+            if not self._requests.offer(captured, size):
+                self.metrics.dropped.inc(batch.rows)
+        return answer

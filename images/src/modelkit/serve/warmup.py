@@ -1,0 +1,118 @@
+"""Ask a loaded version its own samples before anybody else does, and measure what an answer costs.
+
+A version that doesn't answer its samples as it did when it was made is refused: another library version, another
+processor or a wrong signature would otherwise go unnoticed.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from modelkit.artifact.signature import Signature
+from modelkit.contract.files import SAMPLES
+from modelkit.serve.batch import Features
+from modelkit.serve.errors import ModelUnusableError, RequestError
+from modelkit.serve.model import Answer, Model
+from modelkit.serve.plain import parse_predict, parse_rows, render_predict
+
+PROBABILITY_TOLERANCE = 1e-3
+"""Largest allowed difference of a probability: ONNX computes in float32."""
+RELATIVE_TOLERANCE = 1e-3
+"""Largest allowed difference of a regression, relative to the largest sample answer."""
+_REPEATS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What answering a body takes: seconds = fixed + per_byte × bytes."""
+
+    fixed: float
+    per_byte: float
+
+    def seconds(self, size: int) -> float:
+        """The estimate for a body of `size` bytes."""
+        return self.fixed + self.per_byte * size
+
+
+def warm_up(directory: Path, signature: Signature, model: Model) -> Cost:
+    """Answer the samples of the version in `directory`; raises ModelUnusableError when an answer differs."""
+    features = Features.of(signature)
+    try:
+        samples: Mapping[str, Any] = orjson.loads((directory / SAMPLES).read_bytes())
+        rows: Sequence[Any] = samples["rows"]
+        answer = model.predict(parse_rows(features, rows))
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, RequestError) as exc:
+        raise ModelUnusableError(
+            "SamplesNotAnswered", f"the version can't answer its own samples ({type(exc).__name__}); train again"
+        ) from exc
+    check_answer(signature, samples, answer)
+
+    def seconds(body: bytes) -> float:
+        def once() -> None:
+            batch = parse_predict(features, body, len(rows))
+            render_predict(signature, signature.model, model.predict(batch), "warm-up")
+
+        return min(_time(once) for _ in range(_REPEATS))
+
+    # Plain rows have the fewest bytes per row, so the estimate per byte is on the safe side.
+    plain = [[row[name] for name in features.names] for row in rows]
+    one, everything = orjson.dumps({"features": plain[:1]}), orjson.dumps({"features": plain})
+    single = seconds(one)
+    if len(everything) == len(one):
+        return Cost(fixed=0.0, per_byte=single / len(one))
+    per_byte = max(0.0, seconds(everything) - single) / (len(everything) - len(one))
+    return Cost(fixed=max(0.0, single - per_byte * len(one)), per_byte=per_byte)
+
+
+def check_answer(signature: Signature, samples: Mapping[str, Any], answer: Answer) -> None:
+    """Raise ModelUnusableError when `answer` isn't what the version answered when it was made."""
+    expected, wanted = samples.get("predictions"), samples.get("probabilities")
+    if not isinstance(expected, list) or len(expected) != len(answer.predictions):
+        raise _differs("the number of answers")
+    if signature.classes is None:
+        numbers = np.array(expected, dtype=np.float64)
+        allowed = RELATIVE_TOLERANCE * max(1e-12, float(np.abs(numbers).max()))
+        if float(np.abs(numbers - np.array(answer.predictions)).max()) > allowed:
+            raise _differs("the predictions")
+        return
+    if (wanted is None) != (answer.probabilities is None):
+        raise _differs("whether there are probabilities")
+    if wanted is None or answer.probabilities is None:
+        if expected != answer.predictions:
+            raise _differs("the predictions")
+        return
+    known = np.array(wanted, dtype=np.float64)
+    if known.shape != answer.probabilities.shape:
+        raise _differs("the shape of the probabilities")
+    if float(np.abs(known - answer.probabilities).max()) > PROBABILITY_TOLERANCE:
+        raise _differs("the probabilities")
+    for row, (old, new) in enumerate(zip(expected, answer.predictions, strict=True)):
+        if old != new and not _is_tie(signature, known[row], old, new):
+            raise _differs("the predictions")
+
+
+def _is_tie(signature: Signature, probabilities: Any, old: Any, new: Any) -> bool:
+    """Rounding may turn the choice between two classes that are equally likely."""
+    classes = signature.classes or ()
+    if old not in classes or new not in classes:
+        return False
+    gap = probabilities[classes.index(old)] - probabilities[classes.index(new)]
+    return bool(abs(gap) <= 2 * PROBABILITY_TOLERANCE)
+
+
+def _differs(what: str) -> ModelUnusableError:
+    return ModelUnusableError(
+        "SamplesDiffer",
+        f"the loaded model doesn't answer the version's samples as recorded: {what} differ; train again",
+    )
+
+
+def _time(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -1,0 +1,74 @@
+"""The segment format of captured requests and feedback: names and bytes, for writers.
+
+A segment is a gzip file of JSON lines, written once and never changed. It lies in the folder of the hour (UTC) of its
+records, so a reader of a time window lists only the hours that it needs::
+
+    captures/<namespace>/<deployment>/<stream>/<hour>/<pod>-<start>-<sequence>.jsonl.gz
+
+`start` is the microsecond at which the writing process began: a restarted pod never meets its own older names.
+
+One line of the stream `requests` is one row that was answered::
+
+    {"id": str, "row": int, "time": RFC 3339, "digest": str, "version": int,
+     "features": {column: value}, "prediction": value, "probabilities": [float] | null}
+
+One line of the stream `feedback` is one true label, `received` ordering corrections of the same row::
+
+    {"id": str, "row": int, "label": value, "time": RFC 3339, "received": RFC 3339}
+
+Standard library only, because the server image has no pyarrow; the reader is `modelkit.store.captures`.
+"""
+
+import re
+import zlib
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import count
+
+from modelkit.contract.files import captures_directory
+from modelkit.errors import ModelKitError
+
+SUFFIX = ".jsonl.gz"
+MAX_SEGMENT_BYTES = 256 * 1024 * 1024
+"""Uncompressed; a reader refuses more, so that a forged segment can't take all memory."""
+
+_GZIP = 16 + zlib.MAX_WBITS
+_UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
+
+
+class CorruptSegmentError(ModelKitError):
+    """A segment that is truncated, damaged or larger than any writer makes."""
+
+
+class SegmentNames:
+    """Paths for the segments of one process, never the same twice, also over restarts of the pod."""
+
+    def __init__(self, namespace: str, deployment: str, stream: str, pod: str, started: datetime) -> None:
+        self._directory = captures_directory(namespace, deployment, stream)
+        self._prefix = f"{_UNSAFE.sub('-', pod)}-{int(started.timestamp() * 1_000_000)}"
+        self._sequence = count()
+
+    def next_path(self, hour: str) -> str:
+        """The path of the next segment, for records of `hour` (see contract.files.capture_hour)."""
+        return f"{self._directory}/{hour}/{self._prefix}-{next(self._sequence):06d}{SUFFIX}"
+
+
+def compress_segment(lines: Iterable[bytes]) -> bytes:
+    """JSON lines, each ending in a newline, as the bytes of a segment. Level 1: the server pays for it."""
+    compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+    parts = [compressor.compress(line) for line in lines]
+    return b"".join([*parts, compressor.flush()])
+
+
+def decompress_segment(data: bytes) -> bytes:
+    """The JSON lines of a segment; raises CorruptSegmentError."""
+    decompressor = zlib.decompressobj(_GZIP)
+    try:
+        lines = decompressor.decompress(data, MAX_SEGMENT_BYTES)
+    except zlib.error as exc:
+        raise CorruptSegmentError("the segment is damaged") from exc
+    if not decompressor.eof:
+        raise CorruptSegmentError("the segment is truncated, or larger than any writer makes")
+    if lines and not lines.endswith(b"\n"):
+        raise CorruptSegmentError("the segment's last line is incomplete")
+    return lines
