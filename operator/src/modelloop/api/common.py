@@ -156,3 +156,4 @@ class VersionStatus(ApiModel):
     number: Annotated[int, Field(ge=1, description="Number of the run that made it.")]
     path: Annotated[str, Field(max_length=512, description="Directory below the store's root.")]
     digest: Annotated[str, Field(max_length=80, description="sha256 of its manifest.json.")]
+    storage: Annotated[Storage, Field(description="Where it is stored, whatever the spec says by now.")] = Storage()

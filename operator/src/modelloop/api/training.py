@@ -261,6 +261,7 @@ class RunStatus(ApiModel):
     pod_hash: Annotated[str, Field(max_length=64)]
     trigger: Trigger
     feedback: Feedback | None = None
+    storage: Storage = Storage()
     start_time: AwareDatetime
     config: Annotated[str, Field(max_length=65536, description="What the trainer is told, fixed when the run began.")]
 

@@ -41,13 +41,16 @@ class ObservedServer:
     total: int
     settled: bool
     """The Deployment controller has seen the newest spec."""
+    matches: bool = True
+    """Its template and size are what the spec asks for now."""
     pods: tuple[ObservedPod, ...] = ()
 
     @property
     def is_complete(self) -> bool:
         """Every wanted pod is Ready and of the newest template."""
         return (
-            self.settled
+            self.matches
+            and self.settled
             and self.available >= self.wanted
             and self.updated >= self.wanted
             and self.total == self.updated
@@ -165,6 +168,7 @@ def _choose_candidate(observed: ObservedDeployment, rollout: _Rollout, now: date
         number=target.version.number,
         path=target.version.path,
         digest=digest,
+        storage=target.version.storage,
         deployment=target.deployment,
         since=now,
     )

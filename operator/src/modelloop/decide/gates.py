@@ -60,7 +60,7 @@ def _judge_gate(result: TrainingResult, gate: Gate) -> Iterator[_Finding]:
         yield from _judge_limit(gate.metric, "min", value, gate.min, passed=value is not None and value >= gate.min)
     if gate.max is not None:
         yield from _judge_limit(gate.metric, "max", value, gate.max, passed=value is not None and value <= gate.max)
-    if gate.max_drop is not None and result.champion is not None:
+    if gate.max_drop is not None and (result.champion is not None or result.champion_message):
         yield from _judge_drop(result, gate.metric, gate.max_drop, gate.confidence)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from modelloop.api.common import Condition, parse_duration
+from modelloop.api.deployment import ServedVersion
 from modelloop.api.monitor import Check, ModelMonitorSpec, ModelMonitorStatus, RetrainRequest, Window
 from modelloop.decide.conditions import ConditionSet
 from modelloop.decide.plan import Event
@@ -36,6 +37,8 @@ class ObservedMonitor:
     status: ModelMonitorStatus
     model: ObservedModel | None
     """None: the reference leads nowhere."""
+    stable: ServedVersion | None = None
+    """The version that serves."""
     missing: str = ""
     """What the reference doesn't find, in words."""
     pods: tuple[ObservedPod, ...] = ()

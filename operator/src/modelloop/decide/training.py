@@ -107,7 +107,6 @@ class _Ended:
 
     record: RunRecord
     champion: ChampionStatus | None = None
-    delete_job: str | None = None
 
 
 def decide_training(observed: ObservedTraining, now: datetime) -> TrainingPlan:
@@ -142,7 +141,7 @@ def decide_training(observed: ObservedTraining, now: datetime) -> TrainingPlan:
         status=status,
         new_run=new_run,
         job_wanted=running,
-        delete_jobs=(ended.delete_job,) if ended is not None and ended.delete_job else (),
+        delete_jobs=_jobs_to_delete(observed, status),
         expire_jobs=_jobs_to_expire(observed, status),
         events=events,
         check_again_after=_check_again(status.run, job, observed, now),
@@ -151,6 +150,12 @@ def decide_training(observed: ObservedTraining, now: datetime) -> TrainingPlan:
 
 def _find_job(observed: ObservedTraining, run: RunStatus | None) -> ObservedJob | None:
     return next((job for job in observed.jobs if run is not None and job.name == run.job), None)
+
+
+def _jobs_to_delete(observed: ObservedTraining, status: ModelTrainingStatus) -> tuple[str, ...]:
+    """Jobs at work for a run that is no longer wanted."""
+    current = status.run.job if status.run is not None else None
+    return tuple(job.name for job in observed.jobs if job.state == "Active" and job.name != current)
 
 
 def _jobs_to_expire(observed: ObservedTraining, status: ModelTrainingStatus) -> tuple[str, ...]:
@@ -204,7 +209,7 @@ def _supersede(observed: ObservedTraining, run: RunStatus, job: ObservedJob | No
         return None
     message = f"couldn't start, and the spec was changed meanwhile: {problem.message}"
     record = _record(run, now, verdict="Superseded", reason=Reason.SUPERSEDED, message=message)
-    return _Ended(record, delete_job=run.job if job is not None else None)
+    return _Ended(record)
 
 
 def _failure(observed: ObservedTraining, run: RunStatus, job: ObservedJob, now: datetime) -> RunRecord:
@@ -280,6 +285,7 @@ def _champion(run: RunStatus, result: TrainingResult, now: datetime) -> Champion
         number=run.number,
         path=result.path or "",
         digest=result.digest or "",
+        storage=run.storage,
         estimator=result.estimator,
         task=result.task,
         metric=metric,

@@ -6,7 +6,7 @@ from modelkit.contract.codec import dumps
 from modelkit.contract.config import CaptureConfig, ServerConfig, StoreConfig, VersionRef
 from modelkit.contract.environment import HTTP_PORT
 
-from modelloop.api.common import Resources, Storage, VersionStatus
+from modelloop.api.common import Resources, VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.desired import labels, names
 from modelloop.desired.workload import (
@@ -33,7 +33,6 @@ def server_selector(name: str, digest: str) -> dict[str, str]:
 def build_server(
     spec: ModelDeploymentSpec,
     version: VersionStatus,
-    storage: Storage,
     *,
     namespace: str,
     name: str,
@@ -45,7 +44,7 @@ def build_server(
         namespace=namespace,
         deployment=name,
         version=VersionRef(number=version.number, path=version.path, digest=version.digest),
-        store=StoreConfig(uri=store_uri(storage)),
+        store=StoreConfig(uri=store_uri(version.storage)),
         capture=CaptureConfig(sample_percent=spec.capture.sample_percent),
         drain_seconds=DRAIN_SECONDS,
     )
@@ -65,12 +64,12 @@ def build_server(
             "startupProbe": _probe("/v2/health/live", period=1, failures=120),
         },
     )
-    mounts = Mounts(store_claim=names.store_claim(storage.uri))
+    mounts = Mounts(store_claim=names.store_claim(version.storage.uri))
     pod_spec = build_pod_spec(
         main,
         settings,
         mounts,
-        store_secrets(storage),
+        store_secrets(version.storage),
         terminationGracePeriodSeconds=DRAIN_SECONDS + 35,
     )
     return {

@@ -16,6 +16,8 @@ OWNER_LABELS = {"ModelTraining": TRAINING, "ModelDeployment": DEPLOYMENT, "Model
 DIGEST = "modelloop.dev/version-digest"
 RUN = "modelloop.dev/run-number"
 
+APPLIED_HASH_ANNOTATION = "modelloop.dev/applied-hash"
+"""Hash of what the operator applied: a later pass sees a field that it no longer wants."""
 RUN_ANNOTATION = "modelloop.dev/run"
 TEMPLATE_HASH_ANNOTATION = "modelloop.dev/template-hash"
 

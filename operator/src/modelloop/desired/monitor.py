@@ -6,7 +6,7 @@ from typing import Any
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import DriftConfig, MonitorConfig, QualityConfig, StoreConfig, VersionRef
 
-from modelloop.api.common import GROUP, Resources, Storage, VersionStatus, parse_duration
+from modelloop.api.common import GROUP, Resources, VersionStatus, parse_duration
 from modelloop.api.monitor import ModelMonitorSpec
 from modelloop.desired import labels, names
 from modelloop.desired.workload import (
@@ -29,7 +29,6 @@ def build_cron_job(
     spec: ModelMonitorSpec,
     version: VersionStatus,
     since: datetime,
-    storage: Storage,
     *,
     namespace: str,
     name: str,
@@ -43,7 +42,7 @@ def build_cron_job(
         deployment=spec.deployment_ref.name,
         version=VersionRef(number=version.number, path=version.path, digest=version.digest),
         version_since=since,
-        store=StoreConfig(uri=store_uri(storage)),
+        store=StoreConfig(uri=store_uri(version.storage)),
         window_seconds=parse_duration(spec.window).total_seconds(),
         min_rows=spec.min_rows,
         history_limit=HISTORY_LIMIT,
@@ -62,8 +61,8 @@ def build_cron_job(
     pod_spec = build_pod_spec(
         main,
         settings,
-        Mounts(store_claim=names.store_claim(storage.uri)),
-        store_secrets(storage),
+        Mounts(store_claim=names.store_claim(version.storage.uri)),
+        store_secrets(version.storage),
         restartPolicy="Never",
         serviceAccountName=names.monitor_account_name(name),
         automountServiceAccountToken=True,

@@ -136,6 +136,7 @@ def begin_run(
         pod_hash=pod_hash(spec),
         trigger=trigger,
         feedback=feedback,
+        storage=spec.storage,
         start_time=now,
         config=build_trainer_config(
             spec,

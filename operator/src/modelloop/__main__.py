@@ -1,0 +1,179 @@
+"""Starts the operator: settings, probes, Lease, cache, queue, kopf; and stops it within its grace period."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from datetime import timedelta
+
+import kopf
+import uvloop
+from pythonjsonlogger.json import JsonFormatter
+
+from modelloop import __version__
+from modelloop.cluster.cache import Cache, Key
+from modelloop.cluster.client import Client
+from modelloop.cluster.cluster import Cluster
+from modelloop.cluster.events import EventRecorder
+from modelloop.cluster.health import Health, HealthServer
+from modelloop.cluster.lease import Lease
+from modelloop.cluster.reconcile import Reconciler
+from modelloop.cluster.sync import Synchronizer
+from modelloop.cluster.telemetry import LEASE_HELD
+from modelloop.cluster.workqueue import WorkQueue
+from modelloop.errors import ClusterError, LeaseLostError, SettingsError
+from modelloop.handlers.watch import build_kopf_settings, build_registry
+from modelloop.settings import Settings, read_settings
+
+STOP_SECONDS = 4.0
+"""For passes under way; kopf's watchers get the rest of the 10 s within which the process ends."""
+
+logger = logging.getLogger("modelloop")
+
+
+def set_up_logging(level: str) -> None:
+    """One JSON object per record on stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonFormatter(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in ("kopf", "aiohttp", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+async def run(settings: Settings) -> int:
+    """Run until SIGTERM, SIGINT or a lost Lease; returns the exit code."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    client = await Client.connect(connections=settings.workers * 2)
+    cache = Cache()
+    recorder = EventRecorder(client, settings.pod_name)
+    reconciler: Reconciler
+
+    async def work(key: Key) -> timedelta | None:
+        return await reconciler.reconcile(key)
+
+    queue: WorkQueue[Key] = WorkQueue(work, settings.workers)
+    cluster = Cluster(client, cache, recorder, queue.add)
+    reconciler = Reconciler(cluster, settings.workloads)
+    synchronizer = Synchronizer(client, cluster, settings.watch_namespaces)
+    health = Health(queue=queue, synchronizer=synchronizer, cache=cache, recorder=recorder)
+    server = HealthServer(health, settings.http_host, settings.http_port)
+    lease = Lease(client, settings.namespace, settings.pod_name)
+    await server.start()
+    logger.info("modelloop starts", extra={"version": __version__, "identity": settings.pod_name})
+    try:
+        return await _lead(settings, stop, cluster, queue, synchronizer, recorder, health, lease)
+    finally:
+        await lease.release()
+        LEASE_HELD.set(0)
+        await server.stop()
+        await client.close()
+        logger.info("modelloop has stopped")
+
+
+async def _lead(
+    settings: Settings,
+    stop: asyncio.Event,
+    cluster: Cluster,
+    queue: WorkQueue[Key],
+    synchronizer: Synchronizer,
+    recorder: EventRecorder,
+    health: Health,
+    lease: Lease,
+) -> int:
+    if not await _unless_stopped(lease.acquire(), stop):
+        return 0
+    LEASE_HELD.set(1)
+    keeping = asyncio.create_task(lease.keep(), name="lease")
+    health.standby = False
+    if not await _unless_stopped(_fill(synchronizer), stop):
+        return 0
+    health.active = True
+    queue.start()
+    stop_kopf = asyncio.Event()
+    background = [
+        keeping,
+        asyncio.create_task(recorder.run(), name="events"),
+        asyncio.create_task(synchronizer.audit(settings.audit_seconds), name="audit"),
+        asyncio.create_task(
+            kopf.operator(
+                registry=build_registry(cluster),
+                settings=build_kopf_settings(STOP_SECONDS),
+                clusterwide=not settings.watch_namespaces,
+                namespaces=settings.watch_namespaces,
+                stop_flag=stop_kopf,
+            ),
+            name="kopf",
+        ),
+    ]
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    done, _ = await asyncio.wait([stopping, *background], return_when=asyncio.FIRST_COMPLETED)
+    code = 0
+    for task in done - {stopping}:
+        error = task.exception()
+        if isinstance(error, LeaseLostError):
+            logger.error("the lease is lost; ending at once", extra={"error": str(error)})
+        else:
+            logger.error("a task ended", extra={"task": task.get_name(), "error": repr(error)})
+        code = 1
+    health.active = False
+    # Without the Lease nothing may be written any more, not even what is under way.
+    await queue.stop(STOP_SECONDS if lease.held else 0.0)
+    if lease.held:
+        await recorder.drain(1.0)
+    stop_kopf.set()
+    with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+        await asyncio.wait_for(asyncio.shield(background[-1]), STOP_SECONDS)
+    for task in (stopping, *background):
+        task.cancel()
+    await asyncio.gather(stopping, *background, return_exceptions=True)
+    return code
+
+
+async def _fill(synchronizer: Synchronizer) -> None:
+    """Fill the cache, trying again while the API server or the CRDs aren't there yet."""
+    while True:
+        try:
+            await synchronizer.fill()
+        except ClusterError as exc:
+            logger.warning("could not fill the cache; trying again", extra={"error": str(exc)})
+            await asyncio.sleep(2.0)
+        else:
+            return
+
+
+async def _unless_stopped(coroutine: Coroutine[None, None, None], stop: asyncio.Event) -> bool:
+    """Whether `coroutine` ended before the process was told to stop."""
+    task = asyncio.create_task(coroutine)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        stopping.cancel()
+        task.result()
+        return True
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return False
+
+
+def main() -> None:
+    """The process's entry point."""
+    try:
+        settings = read_settings()
+    except SettingsError as exc:
+        sys.exit(f"modelloop can't start: {exc}")
+    set_up_logging(settings.log_level)
+    sys.exit(uvloop.run(run(settings)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The operator's hands: reads from the cache, writes to the API server, and keeps the two in step.
+
+Every write's answer goes into the cache at once and wakes whatever depends on it, so that a pass never acts on less
+than what the operator itself has written.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from modelloop.api.common import API_VERSION, ApiModel
+from modelloop.cluster.cache import Cache, Key, key_of, owners_of
+from modelloop.cluster.client import Client
+from modelloop.cluster.equality import is_applied, merge_patch, with_applied_hash
+from modelloop.cluster.events import EventRecorder
+from modelloop.cluster.resources import BY_KIND
+from modelloop.cluster.telemetry import WRITES
+from modelloop.decide.plan import Event
+from modelloop.errors import ConflictError, NotFoundError
+
+Object = dict[str, Any]
+
+CUSTOM_KINDS = ("ModelTraining", "ModelDeployment", "ModelMonitor")
+
+
+def utc_now() -> datetime:
+    """The clock of all decisions: whole seconds, so that a status read back equals what was written."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Cluster:
+    """The API server as the reconcilers see it."""
+
+    def __init__(self, client: Client, cache: Cache, recorder: EventRecorder, wake: Callable[[Key], None]) -> None:
+        self.client = client
+        self.cache = cache
+        self._recorder = recorder
+        self._wake = wake
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def observe(self, kind: str, body: Object) -> bool:
+        """Take in a new state of an object and wake what depends on it; an old state changes nothing."""
+        if not self.cache.put(kind, body):
+            return False
+        self.wake_dependents(key_of(kind, body), body)
+        return True
+
+    def observe_deletion(self, kind: str, body: Object) -> None:
+        """Take in that an object is gone."""
+        if self.cache.remove(kind, body):
+            self.wake_dependents(key_of(kind, body), {**body, "kind": kind})
+
+    def wake_dependents(self, key: Key, body: Object) -> None:
+        """Wake the object itself, what it belongs or refers to, and what refers to it."""
+        seen: set[Key] = set()
+        self._wake_all((key, *owners_of({**body, "kind": key.kind})), seen)
+        if key.kind in CUSTOM_KINDS:
+            for kind in CUSTOM_KINDS:
+                for child in self.cache.children(key, kind):
+                    child_key = key_of(kind, child)
+                    self._wake_all((child_key,), seen)
+                    for grandchild in self.cache.children(child_key, "ModelMonitor"):
+                        self._wake_all((key_of("ModelMonitor", grandchild),), seen)
+
+    def _wake_all(self, keys: Iterable[Key], seen: set[Key]) -> None:
+        for key in keys:
+            if key.kind in CUSTOM_KINDS and key not in seen:
+                seen.add(key)
+                self._wake(key)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    async def apply(self, desired: Object) -> Object:
+        """Make an object as desired by server-side apply; nothing is sent when it already is."""
+        kind = desired["kind"]
+        body = with_applied_hash(desired)
+        held = self.cache.get(key_of(kind, body))
+        if held is not None and is_applied(body, held):
+            return held
+        answer = await self.client.apply(BY_KIND[kind], body)
+        WRITES.labels(kind, "apply").inc()
+        self.observe(kind, answer)
+        return answer
+
+    async def apply_once(self, desired: Object) -> None:
+        """Make an object that never changes after its creation; nothing is sent when it is there."""
+        if self.cache.get(key_of(desired["kind"], desired)) is None:
+            await self.apply(desired)
+
+    async def patch(self, kind: str, namespace: str, name: str, patch: Object) -> None:
+        """Merge-patch a child; one that is gone is fine."""
+        try:
+            answer = await self.client.patch(BY_KIND[kind], namespace, name, patch)
+        except NotFoundError:
+            return
+        WRITES.labels(kind, "patch").inc()
+        self.observe(kind, answer)
+
+    async def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Delete a child that the cache holds."""
+        held = self.cache.get(Key(kind, namespace, name))
+        if held is None or "deletionTimestamp" in held["metadata"]:
+            return
+        await self.client.delete(BY_KIND[kind], namespace, name, uid=held["metadata"]["uid"])
+        WRITES.labels(kind, "delete").inc()
+
+    async def patch_status(
+        self, key: Key, body: Object, old: ApiModel, new: ApiModel, exclude: frozenset[str] = frozenset()
+    ) -> Object:
+        """Write the difference between two statuses, on the condition that nobody wrote in between.
+
+        Returns the custom resource as it is afterwards. Raises ConflictError after refreshing the cache. `exclude`
+        names fields that another writer owns.
+        """
+        if old == new:
+            return body
+        patch = merge_patch(_dump(old, exclude), _dump(new, exclude))
+        if not patch:
+            return body
+        metadata = {"resourceVersion": body["metadata"]["resourceVersion"]}
+        full = {"apiVersion": API_VERSION, "kind": key.kind, "metadata": metadata, "status": patch}
+        resource = BY_KIND[key.kind]
+        try:
+            answer = await self.client.patch_status(resource, key.namespace, key.name, full)
+        except ConflictError:
+            self.observe(key.kind, await self.client.get(resource, key.namespace, key.name))
+            raise
+        WRITES.labels(key.kind, "status").inc()
+        self.observe(key.kind, answer)
+        return self.cache.get(key) or body
+
+    def record(self, kind: str, body: Object, events: Iterable[Event]) -> None:
+        """Post Events about a custom resource."""
+        for event in events:
+            self._recorder.record(kind, body, event)
+
+
+def _dump(status: ApiModel, exclude: frozenset[str]) -> Object:
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(exclude))

@@ -1,0 +1,98 @@
+"""Turns cached objects into what the decisions observe. Pure: dicts in, frozen dataclasses out."""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from modelloop.decide.deployment import ObservedServer
+from modelloop.decide.pods import ObservedPod
+from modelloop.decide.training import ObservedJob
+from modelloop.desired.labels import DIGEST, TEMPLATE_HASH_ANNOTATION
+
+Object = dict[str, Any]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_TERMINATION = 4096
+
+
+def parse_timestamp(text: str | None) -> datetime:
+    """A Kubernetes time; the epoch for none."""
+    return datetime.fromisoformat(text) if text else EPOCH
+
+
+def is_owned_by(child: Object, owner: Object) -> bool:
+    """Whether `owner` itself, not an earlier object of its name, owns `child`."""
+    uid = owner["metadata"]["uid"]
+    return any(reference["uid"] == uid for reference in child["metadata"].get("ownerReferences", []))
+
+
+def find_status(conditions: list[Object], type_: str) -> Object:
+    """The condition of a type, or an empty dict."""
+    return next((condition for condition in conditions if condition.get("type") == type_), {})
+
+
+def parse_job(job: Object) -> ObservedJob:
+    """A Job's state."""
+    conditions = job.get("status", {}).get("conditions", [])
+    failed, complete = find_status(conditions, "Failed"), find_status(conditions, "Complete")
+    state: Literal["Active", "Complete", "Failed"] = "Active"
+    if complete.get("status") == "True":
+        state = "Complete"
+    elif failed.get("status") == "True":
+        state = "Failed"
+    return ObservedJob(
+        name=job["metadata"]["name"],
+        created=parse_timestamp(job["metadata"].get("creationTimestamp")),
+        state=state,
+        message=failed.get("message", ""),
+        reason=failed.get("reason", ""),
+        ttl_set="ttlSecondsAfterFinished" in job.get("spec", {}),
+    )
+
+
+def parse_pod(pod: Object) -> ObservedPod:
+    """The parts of a pod and of its main container that decisions need."""
+    spec, status, metadata = pod.get("spec", {}), pod.get("status", {}), pod["metadata"]
+    main = (spec.get("containers") or [{}])[0]
+    container = (status.get("containerStatuses") or [{}])[0]
+    state, last = container.get("state") or {}, container.get("lastState") or {}
+    waiting = state.get("waiting") or {}
+    terminated = state.get("terminated") or last.get("terminated") or {}
+    conditions = status.get("conditions", [])
+    scheduled, ready = find_status(conditions, "PodScheduled"), find_status(conditions, "Ready")
+    return ObservedPod(
+        name=metadata["name"],
+        created=parse_timestamp(metadata.get("creationTimestamp")),
+        phase=status.get("phase", ""),
+        image=main.get("image", ""),
+        memory_limit=str(main.get("resources", {}).get("limits", {}).get("memory", "")),
+        claims=tuple(volume["persistentVolumeClaim"]["claimName"] for volume in spec.get("volumes", [])),
+        secrets=tuple(source["secretRef"]["name"] for source in main.get("envFrom", []) if source.get("secretRef")),
+        unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        restarts=int(container.get("restartCount") or 0),
+        exit_code=terminated.get("exitCode"),
+        terminated_reason=terminated.get("reason", ""),
+        terminated_message=(terminated.get("message") or "")[:MAX_TERMINATION],
+        running="running" in state,
+        ready=ready.get("status") == "True" and "deletionTimestamp" not in metadata,
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+def parse_server(deployment: Object, pods: list[Object], *, matches: bool) -> ObservedServer:
+    """A Deployment that serves one version, with its pods."""
+    metadata, spec, status = deployment["metadata"], deployment.get("spec", {}), deployment.get("status", {})
+    digest = metadata.get("labels", {}).get(DIGEST, "")
+    return ObservedServer(
+        name=metadata["name"],
+        digest_label=digest,
+        template_hash=metadata.get("annotations", {}).get(TEMPLATE_HASH_ANNOTATION, ""),
+        wanted=int(spec.get("replicas", 1)),
+        available=int(status.get("availableReplicas") or 0),
+        updated=int(status.get("updatedReplicas") or 0),
+        total=int(status.get("replicas") or 0),
+        settled=int(status.get("observedGeneration") or 0) >= int(metadata.get("generation") or 0),
+        matches=matches,
+        pods=tuple(parse_pod(pod) for pod in pods if pod["metadata"].get("labels", {}).get(DIGEST) == digest),
+    )

@@ -1,0 +1,165 @@
+"""Gathers from the cache what each decision observes."""
+
+from modelloop.api.common import VersionStatus
+from modelloop.api.deployment import ModelDeploymentSpec, ModelDeploymentStatus
+from modelloop.api.monitor import ModelMonitorSpec, ModelMonitorStatus
+from modelloop.api.training import Feedback, ModelTrainingSpec, ModelTrainingStatus
+from modelloop.cluster.cache import Cache, Key
+from modelloop.cluster.equality import is_applied, with_applied_hash
+from modelloop.cluster.parse import Object, is_owned_by, parse_job, parse_pod, parse_server
+from modelloop.decide.deployment import ObservedDeployment, ObservedServer, Target
+from modelloop.decide.monitor import ObservedModel, ObservedMonitor
+from modelloop.decide.training import ObservedTraining, RetrainWish
+from modelloop.desired.deployment import build_server, server_selector, service_address
+from modelloop.desired.labels import DIGEST, RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION
+from modelloop.desired.training import pod_hash, spec_hash
+from modelloop.desired.workload import WorkloadSettings
+
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+
+
+def read_training(cache: Cache, key: Key, body: Object, apply_error: str) -> ObservedTraining:
+    """What is known of a ModelTraining."""
+    spec = ModelTrainingSpec.model_validate(body["spec"])
+    status = ModelTrainingStatus.model_validate(body.get("status") or {})
+    jobs = [parse_job(job) for job in cache.children(key, "Job") if is_owned_by(job, body)]
+    pods: tuple[Object, ...] = ()
+    if status.run is not None:
+        pods = tuple(
+            pod
+            for pod in cache.children(key, "Pod")
+            if pod["metadata"].get("labels", {}).get(JOB_NAME_LABEL) == status.run.job
+        )
+    return ObservedTraining(
+        uid=body["metadata"]["uid"],
+        generation=body["metadata"].get("generation", 0),
+        spec=spec,
+        status=status,
+        spec_hash=spec_hash(spec),
+        pod_hash=pod_hash(spec),
+        run_token=body["metadata"].get("annotations", {}).get(RUN_ANNOTATION, ""),
+        wishes=_read_wishes(cache, key),
+        jobs=tuple(jobs),
+        pods=tuple(parse_pod(pod) for pod in pods),
+        apply_error=apply_error,
+    )
+
+
+def _read_wishes(cache: Cache, key: Key) -> tuple[RetrainWish, ...]:
+    wishes = []
+    for monitor in cache.children(key, "ModelMonitor"):
+        request = ModelMonitorStatus.model_validate(monitor.get("status") or {}).retrain
+        if request is not None and request.training == key.name:
+            feedback = Feedback(
+                deployment=request.deployment, since=request.since, until=request.until, policy=request.policy
+            )
+            wishes.append(RetrainWish(monitor=monitor["metadata"]["name"], id=request.id, feedback=feedback))
+    return tuple(wishes)
+
+
+def read_deployment(
+    cache: Cache, key: Key, body: Object, settings: WorkloadSettings, apply_error: str
+) -> ObservedDeployment:
+    """What is known of a ModelDeployment."""
+    spec = ModelDeploymentSpec.model_validate(body["spec"])
+    status = ModelDeploymentStatus.model_validate(body.get("status") or {})
+    training = cache.get(Key("ModelTraining", key.namespace, spec.training_ref.name))
+    desired = {
+        version.deployment: build_server(
+            spec,
+            version,
+            namespace=key.namespace,
+            name=key.name,
+            uid=body["metadata"]["uid"],
+            settings=settings,
+        )
+        for version in (status.stable, status.candidate)
+        if version is not None
+    }
+    pods = cache.children(key, "Pod")
+    servers = tuple(
+        _read_server(server, pods, desired.get(server["metadata"]["name"]))
+        for server in cache.children(key, "Deployment")
+        if is_owned_by(server, body)
+    )
+    service = cache.get(Key("Service", key.namespace, key.name)) or {}
+    selector = server_selector(key.name, status.stable.digest) if status.stable is not None else {}
+    return ObservedDeployment(
+        generation=body["metadata"].get("generation", 0),
+        spec=spec,
+        status=status,
+        training_found=training is not None,
+        target=_read_target(key, body, spec, training, settings),
+        servers=servers,
+        selector=",".join(f"{name}={value}" for name, value in sorted(selector.items())),
+        service_digest=service.get("spec", {}).get("selector", {}).get(DIGEST, ""),
+        address=service_address(key.namespace, key.name),
+        apply_error=apply_error,
+    )
+
+
+def _read_server(server: Object, pods: list[Object], desired: Object | None) -> ObservedServer:
+    matches = desired is None or is_applied(with_applied_hash(desired), server)
+    return parse_server(server, pods, matches=matches)
+
+
+def _read_target(
+    key: Key, body: Object, spec: ModelDeploymentSpec, training: Object | None, settings: WorkloadSettings
+) -> Target | None:
+    if training is None:
+        return None
+    champion = ModelTrainingStatus.model_validate(training.get("status") or {}).champion
+    if champion is None:
+        return None
+    version = VersionStatus(
+        number=champion.number, path=champion.path, digest=champion.digest, storage=champion.storage
+    )
+    server = build_server(
+        spec, version, namespace=key.namespace, name=key.name, uid=body["metadata"]["uid"], settings=settings
+    )
+    metadata = server["metadata"]
+    return Target(
+        version=version,
+        deployment=metadata["name"],
+        template_hash=metadata["annotations"][TEMPLATE_HASH_ANNOTATION],
+    )
+
+
+def read_monitor(cache: Cache, key: Key, body: Object, apply_error: str) -> ObservedMonitor:
+    """What is known of a ModelMonitor."""
+    spec = ModelMonitorSpec.model_validate(body["spec"])
+    status = ModelMonitorStatus.model_validate(body.get("status") or {})
+    deployment_name = spec.deployment_ref.name
+    deployment = cache.get(Key("ModelDeployment", key.namespace, deployment_name))
+    model, stable, missing = None, None, ""
+    if deployment is None:
+        missing = (
+            f"spec.deploymentRef.name: there is no ModelDeployment {deployment_name!r} in this namespace; create it "
+            "or correct the name"
+        )
+    else:
+        stable = ModelDeploymentStatus.model_validate(deployment.get("status") or {}).stable
+        training_name = ModelDeploymentSpec.model_validate(deployment["spec"]).training_ref.name
+        training = cache.get(Key("ModelTraining", key.namespace, training_name))
+        training_status = ModelTrainingStatus.model_validate((training or {}).get("status") or {})
+        champion = training_status.champion
+        handled = {entry.source: entry.id for entry in training_status.handled}
+        model = ObservedModel(
+            deployment=deployment_name,
+            training=training_name,
+            digest=stable.digest if stable is not None else None,
+            champion_digest=champion.digest if champion is not None else None,
+            handled_id=handled.get(f"monitor/{key.name}", ""),
+            training_running=training_status.run is not None,
+        )
+    return ObservedMonitor(
+        name=key.name,
+        generation=body["metadata"].get("generation", 0),
+        spec=spec,
+        status=status,
+        model=model,
+        stable=stable,
+        missing=missing,
+        pods=tuple(parse_pod(pod) for pod in cache.children(key, "Pod")),
+        apply_error=apply_error,
+    )

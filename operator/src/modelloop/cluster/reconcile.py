@@ -1,0 +1,213 @@
+"""One pass per kind: observe, decide, write the status, make the objects. The order is the crash safety.
+
+The status goes first: it holds the intent, and names follow from it, so a crash before the objects are made loses
+nothing and the next pass makes the same objects.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from modelloop.cluster.cache import Key
+from modelloop.cluster.cluster import Cluster, Object, utc_now
+from modelloop.cluster.read import (
+    read_deployment,
+    read_monitor,
+    read_training,
+)
+from modelloop.cluster.telemetry import RECONCILE_SECONDS, RECONCILES, RETRAIN_REQUESTS, ROLLOUTS, RUNS
+from modelloop.decide.deployment import decide_deployment
+from modelloop.decide.monitor import decide_monitor
+from modelloop.decide.plan import Event
+from modelloop.decide.reasons import Reason
+from modelloop.decide.training import TrainingPlan, decide_training
+from modelloop.desired import names
+from modelloop.desired.deployment import build_server, build_service
+from modelloop.desired.monitor import build_access, build_cron_job
+from modelloop.desired.training import begin_run, build_job
+from modelloop.desired.workload import WorkloadSettings, build_store_claim
+from modelloop.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+
+DEFAULT_CLAIM = "modelloop-store"
+APPLY_RETRY = timedelta(seconds=10)
+
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Brings custom resources, one at a time, closer to what they say."""
+
+    def __init__(self, cluster: Cluster, settings: WorkloadSettings, clock: Callable[[], datetime] = utc_now) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._clock = clock
+        # Only so that a standing refusal doesn't make the status flicker between two passes.
+        self._apply_errors: dict[Key, str] = {}
+        self._passes: dict[str, Callable[[Key, Object], Awaitable[timedelta | None]]] = {
+            "ModelTraining": self._reconcile_training,
+            "ModelDeployment": self._reconcile_deployment,
+            "ModelMonitor": self._reconcile_monitor,
+        }
+
+    async def reconcile(self, key: Key) -> timedelta | None:
+        """One pass over `key`; returns when to look again, None for not before something changes."""
+        started = time.perf_counter()
+        outcome = "error"
+        try:
+            body = self._cluster.cache.get(key)
+            if body is None or "deletionTimestamp" in body["metadata"]:
+                self._apply_errors.pop(key, None)
+                outcome = "gone"
+                return None
+            again = await self._passes[key.kind](key, body)
+            outcome = "done"
+            return again
+        except ConflictError:
+            # The cache holds the newer state by now; look at it.
+            outcome = "conflict"
+            return timedelta(0)
+        finally:
+            RECONCILES.labels(key.kind, outcome).inc()
+            RECONCILE_SECONDS.labels(key.kind).observe(time.perf_counter() - started)
+
+    async def _make(self, key: Key, make: Callable[[], Awaitable[None]]) -> timedelta | None:
+        """Make a plan's objects. What the API server refuses ends in the status, by a further pass."""
+        try:
+            await make()
+        except (ForbiddenError, InvalidError, NotFoundError) as exc:
+            message = f"the API server refused an object: {exc}"
+            logger.warning("objects refused", extra={"key": str(key), "error": str(exc)})
+            known = self._apply_errors.get(key)
+            self._apply_errors[key] = message
+            return APPLY_RETRY if known == message else timedelta(0)
+        if self._apply_errors.pop(key, None) is not None:
+            return timedelta(0)
+        return None
+
+    async def _ensure_store(self, namespace: str, storage_uri: str) -> None:
+        """The default claim is made on demand; a claim that the user named must be there."""
+        if names.store_claim(storage_uri) == DEFAULT_CLAIM:
+            await self._cluster.apply_once(build_store_claim(namespace, self._settings, DEFAULT_CLAIM))
+
+    # -- ModelTraining ---------------------------------------------------------------------------------------------
+
+    async def _reconcile_training(self, key: Key, body: Object) -> timedelta | None:
+        now = self._clock()
+        observed = read_training(self._cluster.cache, key, body, self._apply_errors.get(key, ""))
+        plan = decide_training(observed, now)
+        status, uid = plan.status, observed.uid
+        if plan.new_run is not None:
+            run = begin_run(
+                observed.spec,
+                namespace=key.namespace,
+                name=key.name,
+                uid=uid,
+                number=plan.new_run.number,
+                trigger=plan.new_run.trigger,
+                champion=status.champion,
+                feedback=plan.new_run.feedback,
+                now=now,
+            )
+            status = status.model_copy(update={"run": run})
+        body = await self._cluster.patch_status(key, body, observed.status, status)
+        self._tell(key, body, plan.events)
+        if observed.status.run is not None and status.run != observed.status.run and status.history:
+            RUNS.labels(status.history[0].verdict).inc()
+
+        async def make() -> None:
+            await self._tidy_jobs(key, plan)
+            if status.run is not None:
+                await self._ensure_store(key.namespace, status.run.storage.uri)
+                job = build_job(
+                    observed.spec,
+                    status.run,
+                    namespace=key.namespace,
+                    name=key.name,
+                    uid=uid,
+                    settings=self._settings,
+                )
+                await self._cluster.apply_once(job)
+
+        return await self._make(key, make) or plan.check_again_after
+
+    async def _tidy_jobs(self, key: Key, plan: TrainingPlan) -> None:
+        for name in plan.delete_jobs:
+            await self._cluster.delete("Job", key.namespace, name)
+        for name in plan.expire_jobs:
+            ttl = {"spec": {"ttlSecondsAfterFinished": self._settings.finished_job_ttl}}
+            await self._cluster.patch("Job", key.namespace, name, ttl)
+
+    # -- ModelDeployment -------------------------------------------------------------------------------------------
+
+    async def _reconcile_deployment(self, key: Key, body: Object) -> timedelta | None:
+        now = self._clock()
+        error = self._apply_errors.get(key, "")
+        observed = read_deployment(self._cluster.cache, key, body, self._settings, error)
+        plan = decide_deployment(observed, now)
+        body = await self._cluster.patch_status(key, body, observed.status, plan.status)
+        self._tell(key, body, plan.events)
+        uid = body["metadata"]["uid"]
+
+        async def make() -> None:
+            for version in plan.served:
+                await self._ensure_store(key.namespace, version.storage.uri)
+                server = build_server(
+                    observed.spec, version, namespace=key.namespace, name=key.name, uid=uid, settings=self._settings
+                )
+                if version == plan.status.previous:
+                    # Kept as it was when it served: a change of the spec is for the versions to come.
+                    await self._cluster.apply_once(server)
+                else:
+                    await self._cluster.apply(server)
+            public = plan.status.stable or plan.status.candidate
+            if public is not None:
+                await self._cluster.apply(
+                    build_service(observed.spec, public.digest, namespace=key.namespace, name=key.name, uid=uid)
+                )
+            for name in plan.delete_servers:
+                await self._cluster.delete("Deployment", key.namespace, name)
+
+        return await self._make(key, make) or plan.check_again_after
+
+    # -- ModelMonitor ----------------------------------------------------------------------------------------------
+
+    async def _reconcile_monitor(self, key: Key, body: Object) -> timedelta | None:
+        now = self._clock()
+        observed = read_monitor(self._cluster.cache, key, body, self._apply_errors.get(key, ""))
+        plan = decide_monitor(observed, now)
+        # The windows are the monitor pod's: two writers of one list would undo each other.
+        exclude = frozenset({"windows"})
+        body = await self._cluster.patch_status(key, body, observed.status, plan.status, exclude)
+        self._tell(key, body, plan.events)
+        uid = body["metadata"]["uid"]
+        version = observed.stable
+
+        async def make() -> None:
+            if version is None or not plan.schedule_wanted:
+                await self._cluster.delete("CronJob", key.namespace, names.cron_job_name(key.name))
+                return
+            for access in build_access(namespace=key.namespace, name=key.name, uid=uid):
+                await self._cluster.apply(access)
+            cron_job = build_cron_job(
+                observed.spec,
+                version,
+                version.since,
+                namespace=key.namespace,
+                name=key.name,
+                uid=uid,
+                settings=self._settings,
+            )
+            await self._cluster.apply(cron_job)
+
+        return await self._make(key, make) or plan.check_again_after
+
+    def _tell(self, key: Key, body: Object, events: tuple[Event, ...]) -> None:
+        self._cluster.record(key.kind, body, events)
+        for event in events:
+            if event.reason == Reason.PROMOTED:
+                ROLLOUTS.labels("promoted").inc()
+            elif event.reason == Reason.VERSION_FAILED:
+                ROLLOUTS.labels("failed").inc()
+            elif key.kind == "ModelMonitor" and event.reason == Reason.REQUESTED:
+                RETRAIN_REQUESTS.inc()

@@ -1,0 +1,82 @@
+"""Keeps of an object only what decisions need: thousands of objects must fit into little memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+from modelloop.desired.labels import APPLIED_HASH_ANNOTATION, RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION
+
+Object = dict[str, Any]
+
+_ANNOTATIONS = (RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION, APPLIED_HASH_ANNOTATION)
+
+
+def slim(kind: str, body: Object) -> Object:
+    """A reduced copy of `body`."""
+    metadata = body["metadata"]
+    kept: Object = {
+        key: metadata[key]
+        for key in ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp")
+        if key in metadata
+    }
+    if "deletionTimestamp" in metadata:
+        kept["deletionTimestamp"] = metadata["deletionTimestamp"]
+    if labels := metadata.get("labels"):
+        kept["labels"] = dict(labels)
+    if owners := metadata.get("ownerReferences"):
+        kept["ownerReferences"] = [{"uid": owner["uid"], "kind": owner["kind"]} for owner in owners]
+    annotations = metadata.get("annotations") or {}
+    if chosen := {key: annotations[key] for key in _ANNOTATIONS if key in annotations}:
+        kept["annotations"] = chosen
+    result: Object = {"kind": kind, "metadata": kept}
+    reduce = _REDUCERS.get(kind, _keep_all)
+    return result | reduce(body)
+
+
+def _keep_all(body: Object) -> Object:
+    return {key: value for key, value in body.items() if key not in ("metadata", "kind", "apiVersion")}
+
+
+def _job(body: Object) -> Object:
+    # The pod template can't change after creation, so that a Job's presence is all there is to compare.
+    status, spec = body.get("status", {}), body.get("spec", {})
+    kept = {key: spec[key] for key in ("ttlSecondsAfterFinished", "suspend") if key in spec}
+    conditions = [
+        {key: condition.get(key, "") for key in ("type", "status", "reason", "message")}
+        for condition in status.get("conditions", [])
+    ]
+    return {"spec": kept, "status": {"conditions": conditions}}
+
+
+def _pod(body: Object) -> Object:
+    spec, status = body.get("spec", {}), body.get("status", {})
+    containers = spec.get("containers", [])[:1]
+    main = containers[0] if containers else {}
+    return {
+        "spec": {
+            "containers": [
+                {
+                    "name": main.get("name", ""),
+                    "image": main.get("image", ""),
+                    "resources": {"limits": main.get("resources", {}).get("limits", {})},
+                    "envFrom": main.get("envFrom", []),
+                }
+            ],
+            "volumes": [volume for volume in spec.get("volumes", []) if "persistentVolumeClaim" in volume],
+        },
+        "status": {
+            "phase": status.get("phase", ""),
+            "conditions": [
+                {key: condition.get(key, "") for key in ("type", "status", "reason", "message")}
+                for condition in status.get("conditions", [])
+                if condition.get("type") in ("PodScheduled", "Ready")
+            ],
+            "containerStatuses": [
+                {key: container.get(key) for key in ("name", "ready", "restartCount", "state", "lastState")}
+                for container in status.get("containerStatuses", [])
+                if container.get("name") == main.get("name")
+            ],
+        },
+    }
+
+
+_REDUCERS: dict[str, Callable[[Object], Object]] = {"Job": _job, "Pod": _pod}

@@ -1,0 +1,24 @@
+"""The operator's Prometheus metrics, in one place."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+RECONCILES = Counter("modelloop_reconciles_total", "Reconcile passes.", ["kind", "outcome"])
+RECONCILE_SECONDS = Histogram(
+    "modelloop_reconcile_seconds",
+    "Duration of a reconcile pass.",
+    ["kind"],
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+)
+WRITES = Counter("modelloop_writes_total", "Writes to the API server.", ["kind", "verb"])
+QUEUE_DEPTH = Gauge("modelloop_queue_depth", "Keys that wait for a worker.")
+QUEUE_RUNNING = Gauge("modelloop_queue_running", "Keys that are worked on.")
+CACHE_OBJECTS = Gauge("modelloop_cache_objects", "Objects held in the cache.", ["kind"])
+WATCH_EVENTS = Counter("modelloop_watch_events_total", "Events that watches delivered.", ["kind"])
+CACHE_REPAIRS = Counter(
+    "modelloop_cache_repairs_total", "Objects that an audit found changed and no watch had told of.", ["kind"]
+)
+EVENTS_DROPPED = Gauge("modelloop_events_dropped", "Kubernetes Events that found the queue full.")
+LEASE_HELD = Gauge("modelloop_lease_held", "1 while this process is the active operator.")
+RUNS = Counter("modelloop_training_runs_total", "Training runs that ended.", ["verdict"])
+ROLLOUTS = Counter("modelloop_rollouts_total", "Versions that were promoted or given up.", ["outcome"])
+RETRAIN_REQUESTS = Counter("modelloop_retrain_requests_total", "Retrains that monitors asked for.")
