@@ -1,0 +1,180 @@
+"""The fitted pipeline as ONNX, kept only when it answers the test rows as the pipeline itself does.
+
+Parity rule: labels equal on every row, probabilities within 1e-5, regression values within 1e-4 of the larger of their
+size and 1e-4 of the answers' spread. Where a pipeline's two best probabilities are within 1e-5 of each other, either
+label is right.
+
+Two things make parity possible where a plain conversion to float32 fails. Preprocessing runs in float64, as in
+scikit-learn. Trees get its result rounded to float32, because scikit-learn rounds there as well.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelkit.artifact.model import onnx_answers, open_onnx
+from modelkit.artifact.signature import InputColumn, OnnxLayout
+from modelkit.artifact.version import ArtifactError
+from modelkit.data.columns import Rows, as_array
+from modelkit.evaluate.answers import Answers
+
+logger = logging.getLogger(__name__)
+
+PROBABILITY_TOLERANCE = 1e-5
+VALUE_TOLERANCE = 1e-4
+
+_TREES = ("Tree", "Forest", "Boost", "Bagging")
+_CONVERSION_ERRORS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    NotImplementedError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    ArtifactError,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Export:
+    """model.onnx, or why there is none."""
+
+    model: bytes | None = None
+    layout: OnnxLayout | None = None
+    message: str | None = None
+    """Without a model: what didn't fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    dtype: str
+    """Of the numeric inputs."""
+    narrow_model: bool
+    """Round what the estimator gets to float32."""
+
+
+def export_onnx(name: str, pipeline: Any, columns: Sequence[InputColumn], rows: Rows, native: Answers) -> Export:
+    """Convert `pipeline`, whose answers to `rows` are `native`; the first variant with parity wins."""
+    trees = any(part in name for part in _TREES)
+    variants = [_Variant("float64", True), _Variant("float32", False)]
+    if not trees:
+        variants.insert(0, _Variant("float64", False))
+    problems = []
+    for variant in variants:
+        try:
+            model = _convert(pipeline, columns, variant)
+            session = open_onnx(model)
+            layout = _layout(session, columns, variant, native)
+            problem = _disagreement(session, layout, columns, rows, native)
+        except _CONVERSION_ERRORS as exc:
+            problem = f"the conversion failed with {type(exc).__name__}"
+            logger.info("no ONNX", extra={"variant": str(variant), "error": type(exc).__name__})
+        else:
+            if problem is None:
+                return Export(model, layout)
+        problems.append(problem)
+    return Export(message=f"no ONNX for {name}: {problems[0]}; served from model.skops instead")
+
+
+def _convert(pipeline: Any, columns: Sequence[InputColumn], variant: _Variant) -> bytes:
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+    from sklearn.impute import SimpleImputer
+
+    number = DoubleTensorType if variant.dtype == "float64" else FloatTensorType
+    if all(column.kind == "numeric" for column in columns):
+        inputs = [("X", number([None, len(columns)]))]
+    else:
+        inputs = [
+            (f"c{index}", (number if column.kind == "numeric" else StringTensorType)([None, 1]))
+            for index, column in enumerate(columns)
+        ]
+    model = convert_sklearn(
+        _narrowed(pipeline) if variant.narrow_model else pipeline,
+        name="model",  # the default is random
+        initial_types=inputs,
+        options={"zipmap": False} if hasattr(pipeline, "classes_") else None,
+        custom_conversion_functions={SimpleImputer: _convert_imputer},
+    )
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _narrowed(pipeline: Any) -> Any:
+    from skl2onnx.sklapi import CastTransformer
+    from sklearn.pipeline import Pipeline
+
+    *before, model = pipeline.steps
+    return Pipeline([*before, ("narrow", CastTransformer(dtype=np.float32)), model])
+
+
+def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
+    """SimpleImputer from standard operators: ONNX Runtime's own Imputer has no float64."""
+    from skl2onnx.algebra.onnx_ops import OnnxConcat, OnnxEqual, OnnxIsNaN, OnnxWhere
+    from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
+
+    imputer, opset = operator.raw_operator, container.target_opset
+    values = operator.inputs[0]
+    if len(operator.inputs) > 1:
+        values = OnnxConcat(*operator.inputs, axis=1, op_version=opset)
+    kind = operator.inputs[0].type
+    if isinstance(kind, StringTensorType):
+        fill = np.asarray(imputer.statistics_, dtype=object).astype(str).reshape(1, -1)
+        missing = OnnxEqual(values, np.array([imputer.missing_values]), op_version=opset)
+    else:
+        dtype = np.float64 if isinstance(kind, DoubleTensorType) else np.float32
+        fill = imputer.statistics_.astype(dtype).reshape(1, -1)
+        missing = OnnxIsNaN(values, op_version=opset)
+    filled = OnnxWhere(missing, fill, values, op_version=opset, output_names=operator.outputs[:1])
+    filled.add_to(scope, container)
+
+
+def _layout(session: Any, columns: Sequence[InputColumn], variant: _Variant, native: Answers) -> OnnxLayout:
+    numeric = all(column.kind == "numeric" for column in columns)
+    expected = ["X"] if numeric else [f"c{index}" for index in range(len(columns))]
+    if [entry.name for entry in session.get_inputs()] != expected:
+        raise ArtifactError("the converted model doesn't take every column")
+    outputs = [entry.name for entry in session.get_outputs()]
+    return OnnxLayout(
+        layout="Matrix" if numeric else "Columns",
+        dtype=variant.dtype,
+        label_output=outputs[0],
+        probability_output=None if native.probabilities is None else outputs[1],
+    )
+
+
+def _disagreement(
+    session: Any, layout: OnnxLayout, columns: Sequence[InputColumn], rows: Rows, native: Answers
+) -> str | None:
+    predictions, probabilities = onnx_answers(session, layout, columns, as_array(rows))
+    if native.classes is None:
+        return _distance(predictions.astype(np.float64), native.predictions.astype(np.float64))
+    if native.probabilities is not None:
+        assert probabilities is not None
+        largest = float(np.max(np.abs(probabilities - native.probabilities)))
+        if not largest <= PROBABILITY_TOLERANCE:
+            return f"probabilities differ by up to {largest:.2g} on the test rows"
+    differ = np.asarray(predictions.tolist(), dtype=object) != np.asarray(native.predictions.tolist(), object)
+    wrong = int(np.sum(differ & ~_ties(native.probabilities, len(differ))))
+    return f"labels differ in {wrong} of {len(differ)} test rows" if wrong else None
+
+
+def _ties(probabilities: NDArray[Any] | None, rows: int) -> NDArray[np.bool_]:
+    if probabilities is None:
+        return np.zeros(rows, dtype=bool)
+    best = np.sort(probabilities, axis=1)
+    return np.asarray(best[:, -1] - best[:, -2] <= PROBABILITY_TOLERANCE)
+
+
+def _distance(ours: NDArray[np.float64], native: NDArray[np.float64]) -> str | None:
+    # Near 0 a relative distance means nothing: there the answers' own spread is the measure.
+    scale = np.maximum(np.abs(native), VALUE_TOLERANCE * (float(np.std(native)) or 1.0))
+    largest = float(np.max(np.abs(ours - native) / scale))
+    return (
+        None if largest <= VALUE_TOLERANCE else f"values differ by up to {largest:.2g} of their size on the test rows"
+    )

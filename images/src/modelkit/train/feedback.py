@@ -1,0 +1,81 @@
+"""Labelled captured rows as training data: what users sent, with the truth that came back by feedback."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from modelkit.artifact.signature import InputColumn
+from modelkit.contract.config import FeedbackConfig
+from modelkit.data.columns import to_rows
+from modelkit.data.dataset import Dataset
+from modelkit.store.captures import read_captured
+from modelkit.store.store import Store
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feedback:
+    """Captured rows that can be learnt from."""
+
+    frame: pd.DataFrame
+    """The features by name, as sent."""
+    target: NDArray[Any]
+    """[n] in the training target's type."""
+    found: int
+    """Labelled rows that were found, the unusable ones included."""
+    notes: tuple[str, ...]
+    """Which rows were left out and why."""
+
+
+def read_feedback(store: Store, namespace: str, config: FeedbackConfig, dataset: Dataset) -> Feedback:
+    """The labelled rows of the window that fit `dataset`'s columns and classes.
+
+    Raises StoreError when the store can't be read.
+    """
+    captured = read_captured(store, namespace, config.deployment, config.since, config.until)
+    labelled = captured.meta.column("label").is_valid()
+    frame = captured.features.filter(labelled).to_pandas()
+    labels = captured.meta.column("label").filter(labelled).to_pandas()
+    return select_usable(frame, labels, dataset)
+
+
+def select_usable(frame: pd.DataFrame, labels: "pd.Series[Any]", dataset: Dataset) -> Feedback:
+    """Rows with a label that the dataset knows and without a missing value where the dataset has none."""
+    target, known = _targets(labels, dataset)
+    frame = frame.reindex(columns=[column.name for column in dataset.columns])
+    whole = _has_values(frame, dataset.columns)
+    usable = known & whole
+    notes = []
+    if unknown := int(np.sum(~known)):
+        notes.append(f"{unknown} captured rows have a label that the training data doesn't have and were left out")
+    if partial := int(np.sum(known & ~whole)):
+        notes.append(f"{partial} captured rows lack a value of a required column and were left out")
+    kept = frame[usable].reset_index(drop=True)
+    return Feedback(kept, target[usable], len(frame), tuple(notes))
+
+
+def _targets(labels: "pd.Series[Any]", dataset: Dataset) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The labels in the target's type, and which of them can be used."""
+    if dataset.target.dtype == object:
+        texts = np.array([str(label) for label in labels], dtype=object)
+        return texts, np.array([text in (dataset.classes or ()) for text in texts], dtype=bool)
+    plain = labels.map(lambda label: int(label) if isinstance(label, bool | np.bool_) else label)
+    numbers = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    if dataset.classes is None:
+        return numbers, np.isfinite(numbers)
+    known = np.isin(numbers, np.array(dataset.classes, dtype=np.float64))
+    return np.where(known, numbers, 0).astype(np.int64), known
+
+
+def _has_values(frame: pd.DataFrame, columns: Sequence[InputColumn]) -> NDArray[np.bool_]:
+    rows = to_rows(frame, columns)
+    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
+    whole = np.ones(len(frame), dtype=bool)
+    for index, column in enumerate(columns):
+        if not column.nullable:
+            values = table[index]
+            whole &= (values.notna() if column.kind == "numeric" else values != "").to_numpy(bool)
+    return whole
