@@ -1,10 +1,149 @@
-"""stub"""
+"""Building images, and getting them from the local store into a cluster.
+
+Loading is what a rebuild-and-try loop waits for, so nothing is done twice: an image the cluster already has is skipped, and
+of a new one only the layers that the cluster lacks are sent, uncompressed. All images of one call share one layout.
+"""
 
 from __future__ import annotations
-from collections.abc import Sequence
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+from devcluster import node, oci
+from devcluster.build_settings import BuildSettings, read_build_settings
+from devcluster.engine import Engine, find_engine, read_image_id
+from devcluster.errors import DevClusterError
 from devcluster.layout import Layout
+from devcluster.paths import cache_root
+from devcluster.shell import environment, require_free_space, run, say, step, succeeds
+
+SOURCE_LABEL = "modelloop.dev/source-id"
+"""Set on an image in the cluster: the digest of the configuration it was loaded with."""
 
 
-def load_images(layout: Layout, references: Sequence[str]) -> None: ...
-def build_image(dockerfile: Path, tag: str, context: Path, base_image: str | None) -> None: ...
+def build_image(dockerfile: Path, tag: str, context: Path, base_image: str | None = None) -> None:
+    """Build an image into the local store; the builder's own output goes to standard error.
+
+    :param base_image: the build argument BASE_IMAGE; None leaves the Dockerfile's own.
+    :raises DevClusterError: the build failed.
+    """
+    engine = find_engine()
+    arguments = [] if base_image is None else [f"--build-arg=BASE_IMAGE={base_image}"]
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = read_build_settings(Path(scratch))
+        if engine is Engine.DOCKER:
+            command = ["docker", "build", "--network=host", *_docker_secrets(settings)]
+        else:
+            mounts = [f"--volume={source}:{target}:ro" for source, target in settings.mounts]
+            command = ["buildah", "bud", "--isolation=chroot", "--network=host", "--layers", *mounts]
+        command += [*arguments, f"--file={dockerfile}", f"--tag={tag}", str(context)]
+        say(f"building {tag} with {engine}")
+        done = subprocess.run(command, stdout=2, stdin=subprocess.DEVNULL, env=environment(), check=False)
+    if done.returncode != 0:
+        raise DevClusterError(f"building {tag} from {dockerfile} failed; {engine} says why above")
+
+
+def _docker_secrets(settings: BuildSettings) -> list[str]:
+    """Docker mounts nothing into a build but secrets, which a Dockerfile takes by RUN --mount=type=secret,id=pip.conf."""
+    if not settings.mounts or not succeeds("docker", "buildx", "version"):
+        return []
+    return [f"--secret=id={target.name},src={source}" for source, target in settings.mounts if source.is_file()]
+
+
+def load_images(layout: Layout, references: Sequence[str]) -> None:
+    """Copy images of the local store into the cluster's containerd.
+
+    :raises DevClusterError: an image isn't in the store, or its name has no registry part.
+    """
+    engine = find_engine()
+    loaded = _read_loaded(layout)
+    missing = {}
+    for reference in dict.fromkeys(references):
+        _require_registry(reference)
+        identity = read_image_id(engine, reference)
+        if identity is None:
+            raise DevClusterError(f"there is no image {reference} in {engine}'s store: build it by `build-image` first")
+        if loaded.get(reference) != identity:
+            missing[reference] = identity
+    if not missing:
+        return
+    require_free_space(cache_root(), 4, "loading images")
+    with step(f"loading {', '.join(missing)}"):
+        if engine is Engine.DOCKER:
+            _load_from_docker(layout, list(missing))
+        else:
+            _load_from_buildah(layout, list(missing))
+        for reference, identity in missing.items():
+            node.run_ctr(layout, "images", "label", reference, f"{SOURCE_LABEL}={identity}")
+
+
+def _require_registry(reference: str) -> None:
+    """kubelet takes a name without a registry for one of a public registry, and never finds the local image."""
+    host = reference.partition("/")[0]
+    if "/" not in reference or not (host == "localhost" or "." in host or ":" in host):
+        raise DevClusterError(f"the image {reference} names no registry: name it localhost/{reference}")
+
+
+def _read_loaded(layout: Layout) -> dict[str, str]:
+    """The images in the cluster that were loaded from here, with the digests of their configurations."""
+    found = {}
+    for line in node.run_ctr(layout, "images", "list").splitlines()[1:]:
+        words = line.split()
+        for label in words[-1].split(","):
+            name, _, value = label.partition("=")
+            if name == SOURCE_LABEL:
+                found[words[0]] = value
+    return found
+
+
+def _load_from_buildah(layout: Layout, references: Sequence[str]) -> None:
+    present = set(node.run_ctr(layout, "content", "list", "--quiet").split())
+    blobs: dict[str, bytes | Path] = {}
+    manifests = []
+    with tempfile.TemporaryDirectory(prefix="images-", dir=cache_root()) as scratch:
+        for number, reference in enumerate(references):
+            # The oci: transports compress whatever they are told; dir: obeys.
+            folder = Path(scratch) / str(number)
+            run("buildah", "push", "--quiet", "--disable-compression", "--format=oci", reference, f"dir:{folder}")
+            manifest = (folder / "manifest.json").read_bytes()
+            manifests.append(oci.describe_image(manifest, reference))
+            blobs[oci.digest(manifest)] = manifest
+            for path in folder.iterdir():
+                name = f"sha256:{path.name}"
+                if len(path.name) != 64 or name in blobs or name in present:
+                    path.unlink()
+                else:
+                    blobs[name] = path
+        with _importing(layout) as stream:
+            oci.write_archive(stream, {"schemaVersion": 2, "manifests": manifests}, blobs)
+
+
+def _load_from_docker(layout: Layout, references: Sequence[str]) -> None:
+    saving = subprocess.Popen(["docker", "save", *references], stdout=subprocess.PIPE, env=environment())
+    with saving, _importing(layout) as stream:
+        assert saving.stdout is not None
+        shutil.copyfileobj(saving.stdout, stream, 1 << 20)
+    if saving.returncode != 0:
+        raise DevClusterError(f"`docker save` failed with exit code {saving.returncode}")
+
+
+@contextmanager
+def _importing(layout: Layout) -> Iterator[IO[bytes]]:
+    """A stream that containerd reads an image archive from."""
+    command = node.build_ctr_command(layout, "images", "import", "-")
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment()
+    ) as importing:
+        assert importing.stdin is not None
+        assert importing.stdout is not None
+        with suppress(BrokenPipeError):
+            yield importing.stdin
+            importing.stdin.close()
+        said = importing.stdout.read().decode(errors="replace").strip()
+    if importing.returncode != 0:
+        raise DevClusterError(f"containerd refuses the image archive: {said[-1000:]}")

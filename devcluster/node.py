@@ -131,9 +131,14 @@ def reclaim_volumes(client: ApiClient) -> None:
         client.merge(path, {"spec": {"claimRef": None}})
 
 
+def build_ctr_command(layout: Layout, *arguments: str) -> list[str]:
+    """A command of containerd's own client, in the namespace that the kubelet uses."""
+    return ["ctr", "--address", str(layout.containerd_socket), "--namespace", "k8s.io", *arguments]
+
+
 def run_ctr(layout: Layout, *arguments: str) -> str:
-    """containerd's own client, in the namespace that the kubelet uses."""
-    return run("ctr", "--address", str(layout.containerd_socket), "--namespace", "k8s.io", *arguments)
+    """Run such a command and return what it printed."""
+    return run(*build_ctr_command(layout, *arguments))
 
 
 def is_containerd_ready(layout: Layout) -> bool:
@@ -179,6 +184,6 @@ def _answers(url: str) -> bool:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=2) as answer:
-            return answer.status == http.client.OK
+            return int(answer.status) == http.client.OK
     except (OSError, urllib.error.URLError, http.client.HTTPException):
         return False

@@ -9,13 +9,13 @@ import platform
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _LAYOUT = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
-NAME_ANNOTATION = "io.containerd.image.name"
+_NAME_ANNOTATION = "io.containerd.image.name"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -39,15 +39,12 @@ def write_program_image(archive: Path, program: Path, reference: str) -> None:
             "layers": [_describe(layer, _LAYER)],
         }
     )
-    index = {
-        "schemaVersion": 2,
-        "manifests": [{**_describe(manifest, _MANIFEST), "annotations": {NAME_ANNOTATION: reference}}],
-    }
+    index = {"schemaVersion": 2, "manifests": [describe_image(manifest, reference)]}
     with archive.open("wb") as target:
         write_archive(target, index, {digest(blob): blob for blob in (layer, config, manifest)})
 
 
-def write_archive(target: BinaryIO, index: Mapping[str, Any], blobs: Mapping[str, bytes | Path]) -> None:
+def write_archive(target: IO[bytes], index: Mapping[str, Any], blobs: Mapping[str, bytes | Path]) -> None:
     """Stream an OCI layout as a tar: its index and its blobs by digest, from memory or from files."""
     with tarfile.open(fileobj=target, mode="w|", bufsize=1 << 20) as tar:
         _add(tar, "oci-layout", _LAYOUT)
@@ -58,6 +55,11 @@ def write_archive(target: BinaryIO, index: Mapping[str, Any], blobs: Mapping[str
             else:
                 _add(tar, path, blob)
         _add(tar, "index.json", _encode(index))
+
+
+def describe_image(manifest: bytes, reference: str) -> dict[str, Any]:
+    """An image's entry in an index, under the whole name that containerd is to know it by."""
+    return {**_describe(manifest, _MANIFEST), "annotations": {_NAME_ANNOTATION: reference}}
 
 
 def digest(blob: bytes) -> str:

@@ -8,14 +8,10 @@ the cluster's control group, their root file systems and network namespaces are 
 from __future__ import annotations
 
 import contextlib
-import re
-import shutil
 from pathlib import Path
 
-from devcluster import cgroups, network, process
-from devcluster.errors import DevClusterError
+from devcluster import cgroups, mounts, network, process
 from devcluster.layout import build_layout
-from devcluster.shell import run
 from devcluster.state import ClusterState, Tier, cluster_root, load_state
 
 _CONTAINER_LOG_LINKS = Path("/var/log/containers")
@@ -28,9 +24,7 @@ def remove_cluster(name: str) -> None:
     _stop_processes(root, state)
     if state is not None and state.tier is Tier.NODE:
         _remove_node(state)
-    if root.exists():
-        unmount_below(root)
-        shutil.rmtree(root)
+    mounts.remove_tree(root)
 
 
 def _stop_processes(root: Path, state: ClusterState | None) -> None:
@@ -42,7 +36,6 @@ def _stop_processes(root: Path, state: ClusterState | None) -> None:
 def _remove_node(state: ClusterState) -> None:
     cgroups.remove(state.kernel_name)
     _remove_shim_sockets(state.root)
-    unmount_below(state.root)
     network.delete_namespace(state.kernel_name, build_layout(state).link)
     if _CONTAINER_LOG_LINKS.is_dir():
         for link in _CONTAINER_LOG_LINKS.iterdir():
@@ -55,30 +48,3 @@ def _remove_shim_sockets(root: Path) -> None:
     for note in root.glob("containerd/state/io.containerd.runtime.v2.task/*/*/address"):
         with contextlib.suppress(OSError):
             Path(note.read_text().strip().removeprefix("unix://")).unlink(missing_ok=True)
-
-
-def parse_mount_points(mountinfo: str, below: Path) -> list[Path]:
-    """Mount points at or below a folder, deepest first, so that each can be unmounted in turn."""
-    points = []
-    for line in mountinfo.splitlines():
-        escaped = line.split()[4]
-        point = Path(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), escaped))
-        if point.is_relative_to(below):
-            points.append(point)
-    return sorted(points, key=lambda point: len(point.parts), reverse=True)
-
-
-def unmount_below(root: Path) -> None:
-    """Unmount everything at or below `root`.
-
-    :raises DevClusterError: something stays mounted. Removing files then could reach through a mount into what belongs to
-        somebody else.
-    """
-    for _ in range(5):
-        points = parse_mount_points(Path("/proc/self/mountinfo").read_text(), root)
-        if not points:
-            return
-        for point in points:
-            with contextlib.suppress(DevClusterError):
-                run("umount", "--lazy", point)
-    raise DevClusterError(f"{points[0]} can't be unmounted: unmount it by hand and repeat")
