@@ -50,9 +50,7 @@ def set_up_logging(level: str) -> None:
 async def run(settings: Settings) -> int:
     """Run until SIGTERM, SIGINT or a lost Lease; returns the exit code."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
+    _handle_signals(stop)
     client = await Client.connect(connections=settings.workers * 2)
     cache = Cache()
     recorder = EventRecorder(client, settings.pod_name)
@@ -78,6 +76,12 @@ async def run(settings: Settings) -> int:
         await server.stop()
         await client.close()
         logger.info("modelloop has stopped")
+
+
+def _handle_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
 
 
 async def _lead(
@@ -106,8 +110,9 @@ async def _lead(
         asyncio.create_task(synchronizer.audit(settings.audit_seconds), name="audit"),
         asyncio.create_task(
             kopf.operator(
-                registry=build_registry(cluster),
-                settings=build_kopf_settings(STOP_SECONDS),
+                # kopf takes over the signals when it starts; the order of stopping is ours.
+                registry=build_registry(cluster, lambda: _handle_signals(stop)),
+                settings=build_kopf_settings(),
                 clusterwide=not settings.watch_namespaces,
                 namespaces=settings.watch_namespaces,
                 stop_flag=stop_kopf,

@@ -45,11 +45,20 @@ def _node(node: Schema, definitions: dict[str, Schema]) -> Schema:
         out["additionalProperties"] = _node(out["additionalProperties"], definitions)
     elif out.get("additionalProperties", 0) in (False, True, None):
         out.pop("additionalProperties", None)
-    if out.get("default", 0) is None:
-        del out["default"]
+    if "default" in out:
+        out["default"] = _without_nulls(out["default"])
+        if out["default"] is None:
+            del out["default"]
     if out.get("format") not in (None, "date-time"):
         del out["format"]
     return dict(sorted(out.items()))
+
+
+def _without_nulls(default: Any) -> Any:
+    """A default with the fields left out that aren't set: the API server takes no null for them."""
+    if isinstance(default, dict):
+        return {key: _without_nulls(value) for key, value in default.items() if value is not None}
+    return default
 
 
 def _resolve(node: Schema, definitions: dict[str, Schema]) -> Schema:

@@ -4,6 +4,7 @@ kopf's create and update handlers are not used: they are edge-triggered, and a l
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -14,11 +15,16 @@ from modelloop.cluster.telemetry import WATCH_EVENTS
 from modelloop.desired.labels import SELECTOR
 
 
-def build_registry(cluster: Cluster) -> kopf.OperatorRegistry:
-    """One event watcher per kind."""
+def build_registry(cluster: Cluster, on_start: Callable[[], None]) -> kopf.OperatorRegistry:
+    """One event watcher per kind. `on_start` runs once kopf has set itself up."""
     registry = kopf.OperatorRegistry()
     for resource in (*CUSTOM, *CHILDREN):
         _watch(registry, resource, cluster)
+
+    async def started(**_: Any) -> None:
+        on_start()
+
+    kopf.on.startup(registry=registry, id="started")(started)
     kopf.on.login(registry=registry, retries=5)(_login)
     return registry
 
@@ -42,10 +48,10 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
-def build_kopf_settings(grace_seconds: float) -> kopf.OperatorSettings:
+def build_kopf_settings() -> kopf.OperatorSettings:
     """kopf's settings for production use."""
     settings = kopf.OperatorSettings()
-    settings.process.ultimate_exiting_timeout = grace_seconds
+    settings.process.ultimate_exiting_timeout = None  # __main__ bounds the stop
     settings.peering.standalone = True  # the Lease decides who is active
     settings.posting.level = logging.WARNING
     settings.posting.enabled = False
