@@ -45,7 +45,9 @@ def read_feedback(store: Store, namespace: str, config: FeedbackConfig, dataset:
 def select_usable(frame: pd.DataFrame, labels: "pd.Series[Any]", dataset: Dataset) -> Feedback:
     """Rows with a label that the dataset knows and without a missing value where the dataset has none."""
     target, known = _targets(labels, dataset)
-    frame = frame.reindex(columns=[column.name for column in dataset.columns])
+    # A champion may take columns that this run left out.
+    names = dict.fromkeys([*(column.name for column in dataset.columns), *frame.columns])
+    frame = frame.reindex(columns=list(names))
     whole = _has_values(frame, dataset.columns)
     usable = known & whole
     notes = []

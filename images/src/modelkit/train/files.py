@@ -1,0 +1,203 @@
+"""The files of the version that a run writes, from what the run found. Pure: the same run gives the same bytes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modelkit.artifact.model import onnx_answers, open_onnx
+from modelkit.artifact.native import dump_native
+from modelkit.artifact.signature import InputColumn, OutputColumn, Signature, dump_signature
+from modelkit.contract import files
+from modelkit.contract.codec import to_plain
+from modelkit.contract.config import TrainerConfig
+from modelkit.contract.result import TrainingResult
+from modelkit.data.columns import Rows, as_array, column_of, take
+from modelkit.data.profile import build_profile
+from modelkit.evaluate.answers import Answers, Array
+from modelkit.evaluate.bootstrap import metric_intervals
+from modelkit.evaluate.importance import Importance, permutation_importance
+from modelkit.evaluate.metrics import compute_metrics
+from modelkit.train.card import build_card
+from modelkit.train.export import Export
+from modelkit.train.parts import Parts
+from modelkit.train.search import Trial
+
+_SAMPLES = 20
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finished:
+    """Everything that a run found, before it is written."""
+
+    config: TrainerConfig
+    metric: str
+    columns: tuple[InputColumn, ...]
+    parts: Parts
+    trials: Sequence[Trial]
+    """Best first."""
+    pipeline: Any
+    """The best trial's, fitted on the whole training part."""
+    answers: Answers
+    """Its answers to the evaluation rows."""
+    source_answers: Answers | None
+    """Its answers to the source's test part, when captured rows were the judge."""
+    export: Export
+    result: TrainingResult
+    """Without digest and path."""
+    notes: tuple[str, ...]
+    packages: Mapping[str, str]
+
+    @property
+    def signature(self) -> Signature:
+        """What signature.json says."""
+        return _signature(self)
+
+    def serve(self, rows: Array) -> tuple[Array, Array | None]:
+        """Predictions and probabilities as a server of this version gives them."""
+        if self.export.model is not None and self.export.layout is not None:
+            return onnx_answers(open_onnx(self.export.model), self.export.layout, self.columns, rows)
+        probable = self.answers.probabilities is not None
+        return np.asarray(self.pipeline.predict(rows)), self.pipeline.predict_proba(rows) if probable else None
+
+
+def build_files(run: Finished) -> dict[str, bytes]:
+    """Every file of the version but the manifest."""
+    importance = _importance(run)
+    metrics = _metrics(run)
+    built = {
+        files.MODEL_SKOPS: dump_native(run.pipeline),
+        files.SIGNATURE: dump_signature(run.signature),
+        files.METRICS: _json(metrics),
+        files.PROFILE: _json(_profile(run)),
+        files.IMPORTANCE: _json(
+            {
+                "metric": run.metric,
+                "features": [
+                    {"name": entry.name, "mean": entry.mean, "deviation": entry.deviation} for entry in importance
+                ],
+            }
+        ),
+        files.SAMPLES: _json(_samples(run)),
+        files.CARD: build_card(run, metrics, importance).encode(),
+    }
+    if run.export.model is not None:
+        built[files.MODEL_ONNX] = run.export.model
+    return built
+
+
+def _signature(run: Finished) -> Signature:
+    outputs = [OutputColumn(name="prediction", dtype=_output_dtype(run.answers))]
+    if run.answers.probabilities is not None:
+        shape = (-1, len(run.answers.classes or ()))
+        outputs.append(OutputColumn(name="probabilities", dtype="float64", shape=shape))
+    return Signature(
+        model=run.config.name,
+        number=run.config.number,
+        task=run.answers.task,
+        target=run.config.data.target,
+        metric=run.metric,
+        classes=run.answers.classes,
+        inputs=run.columns,
+        outputs=tuple(outputs),
+        onnx=run.export.layout,
+    )
+
+
+def _output_dtype(answers: Answers) -> str:
+    if answers.classes is None:
+        return "float64"
+    return "int64" if all(isinstance(label, int) for label in answers.classes) else "string"
+
+
+def _metrics(run: Finished) -> dict[str, Any]:
+    result = run.result
+    return {
+        "task": result.task,
+        "metric": run.metric,
+        "evaluated_on": result.evaluated_on,
+        "train_rows": result.train_rows,
+        "test_rows": result.test_rows,
+        "feedback_rows": result.feedback_rows,
+        "metrics": result.metrics,
+        "intervals": {
+            "confidence": _CONFIDENCE,
+            "bounds": metric_intervals(run.answers, _CONFIDENCE, run.config.seed),
+        },
+        "trivial": result.trivial,
+        "champion": to_plain(result.champion) if result.champion else None,
+        "champion_message": result.champion_message,
+        "source_test": None if run.source_answers is None else compute_metrics(run.source_answers),
+        "candidates": [
+            {
+                "estimator": trial.candidate.name,
+                "params": dict(trial.candidate.params),
+                "mean": _finite(trial.mean),
+                "deviation": _finite(trial.deviation),
+                "folds": [_finite(score) for score in trial.scores],
+            }
+            for trial in run.trials
+        ],
+        "notes": list(run.notes),
+    }
+
+
+def _profile(run: Finished) -> dict[str, Any]:
+    rows = run.parts.profiled
+    return build_profile(
+        {column.name: column_of(rows, index) for index, column in enumerate(run.columns)},
+        {column.name: column.kind for column in run.columns},
+        run.answers.predictions,
+        run.answers.probabilities,
+        run.answers.task,
+        run.answers.classes,
+    )
+
+
+def _importance(run: Finished) -> list[Importance]:
+    answers = run.answers
+
+    def predict(rows: Array, truth: Array) -> Answers:
+        predictions, probabilities = run.serve(rows)
+        return Answers(answers.task, truth, predictions, probabilities, answers.classes)
+
+    names = [column.name for column in run.columns]
+    rows = as_array(run.parts.evaluation.rows)
+    return permutation_importance(predict, rows, answers.truth, names, run.metric, run.config.seed)
+
+
+def _samples(run: Finished) -> dict[str, Any]:
+    """Warm-up rows and the answers that a server of this version must give to them."""
+    count = min(_SAMPLES, len(run.answers.truth))
+    rows: Rows = take(run.parts.evaluation.rows, np.arange(count))
+    predictions, probabilities = run.serve(as_array(rows))
+    return {
+        "rows": [
+            {column.name: _plain(value, column.dtype) for column, value in zip(run.columns, values, strict=True)}
+            for values in as_array(rows).tolist()
+        ],
+        "predictions": predictions.tolist(),
+        "probabilities": None if probabilities is None else probabilities.astype(np.float64).tolist(),
+    }
+
+
+def _plain(value: Any, dtype: str) -> Any:
+    """The model's view of a value as a client would send it."""
+    if dtype == "string":
+        return value or None
+    if np.isnan(value):
+        return None
+    if dtype == "bool":
+        return bool(value)
+    return int(value) if dtype == "int64" and float(value).is_integer() else float(value)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _json(plain: Any) -> bytes:
+    return json.dumps(plain, indent=1, allow_nan=False).encode()

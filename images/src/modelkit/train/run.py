@@ -1,0 +1,251 @@
+"""One training run from configuration to stored version. The order is that of the design, section 5."""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import platform
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelkit.artifact.version import RUN, ArtifactError, read_manifest, write_version
+from modelkit.contract.codec import dumps, from_plain, to_plain
+from modelkit.contract.config import TrainerConfig
+from modelkit.contract.files import version_directory
+from modelkit.contract.result import ChampionResult, TrainingResult
+from modelkit.data.columns import Rows
+from modelkit.data.dataset import Dataset, build_dataset
+from modelkit.data.source import read_source
+from modelkit.errors import RefusedError
+from modelkit.evaluate.answers import Answers
+from modelkit.evaluate.metrics import compute_metrics
+from modelkit.evaluate.trivial import answer_trivially
+from modelkit.store.store import Store
+from modelkit.train.candidates import build_candidates, resolve_metric, resolve_task
+from modelkit.train.champion import measure_champion
+from modelkit.train.export import export_onnx
+from modelkit.train.feedback import Feedback, read_feedback
+from modelkit.train.files import Finished, build_files
+from modelkit.train.parts import Parts, divide
+from modelkit.train.pipeline import build_pipeline
+from modelkit.train.progress import Progress
+from modelkit.train.search import Trial, answer, fit, rank_trials
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("scikit-learn", "numpy", "pandas", "skl2onnx", "onnxruntime", "skops")
+_RESULT = "result"
+
+
+def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Progress, cores: int) -> TrainingResult:
+    """Train, judge and store one version; returns what the operator is told.
+
+    A run whose version is complete already (its pod died before it could say so) reports that version. Raises
+    RefusedError for a specification or data that no retry can mend, StoreError and ArtifactError otherwise.
+    """
+    started = time.monotonic()
+    store = Store.open(config.store, environ)
+    path = version_directory(config.namespace, config.name, config.version)
+    if (written := _written_before(store, path, config)) is not None:
+        return written
+    task = resolve_task(config)
+    metric = resolve_metric(config, task)
+    candidates = build_candidates(config, metric)
+    dataset, feedback = _read(config, environ, store, task, progress)
+    parts = divide(dataset, feedback, config)
+    progress.count_rows("train", len(parts.train.target))
+    progress.count_rows("test", len(parts.evaluation.target))
+    trials = [
+        Trial(candidate, build_pipeline(candidate.name, candidate.estimator, dataset.columns, config.preprocessing))
+        for candidate in candidates
+    ]
+    with _collected_warnings() as warned:
+        run = _train(config, metric, dataset, parts, trials, progress, cores)
+    notes = (*dataset.notes, *(feedback.notes if feedback else ()), *parts.notes, *warned)
+    result = _judge(run, store, dataset, feedback, progress)
+    result = replace(result, seconds=round(time.monotonic() - started, 3))
+    progress.enter("Writing")
+    files = build_files(replace(run, result=result, notes=notes))
+    digest = write_version(store, path, files, _metadata(config, result))
+    progress.enter("Done")
+    return replace(result, digest=digest, path=path)
+
+
+def _read(
+    config: TrainerConfig, environ: Mapping[str, str], store: Store, task: str, progress: Progress
+) -> tuple[Dataset, Feedback | None]:
+    progress.enter("Reading")
+    frame = read_source(config.data, environ)
+    progress.count_rows("source", len(frame))
+    progress.enter("Validating")
+    dataset = build_dataset(frame, config.data, task)
+    if config.feedback is None:
+        return dataset, None
+    feedback = read_feedback(store, config.namespace, config.feedback, dataset)
+    progress.count_rows("feedback", feedback.found)
+    return dataset, feedback
+
+
+def _train(
+    config: TrainerConfig,
+    metric: str,
+    dataset: Dataset,
+    parts: Parts,
+    trials: list[Trial],
+    progress: Progress,
+    cores: int,
+) -> Finished:
+    """Search, fit the best on the whole training part, and export it."""
+    target = parts.train.target
+    classes = None if dataset.classes is None else tuple(sorted(set(target.tolist())))
+    progress.enter("Searching")
+    progress.expect_fits(len(trials) * config.folds)
+    ranked = rank_trials(
+        trials,
+        parts.train.rows,
+        target,
+        classes=classes,
+        metric=metric,
+        folds=config.folds,
+        seed=config.seed,
+        cores=cores,
+        on_fit=progress.fit_done,
+    )
+    progress.enter("Fitting")
+    fitted = fit(ranked[0], parts.train.rows, target, jobs=cores)
+    answers = answer(fitted, parts.evaluation.rows, parts.evaluation.target, classes)
+    progress.enter("Exporting")
+    name = ranked[0].candidate.name
+    source = parts.source_test
+    return Finished(
+        config=config,
+        metric=metric,
+        columns=dataset.columns,
+        parts=parts,
+        trials=ranked,
+        pipeline=fitted,
+        answers=answers,
+        source_answers=None if source is None else answer(fitted, source.rows, source.target, classes),
+        export=export_onnx(name, fitted, dataset.columns, parts.evaluation.rows, answers),
+        result=TrainingResult(outcome="Succeeded"),
+        notes=(),
+        packages={package: importlib.metadata.version(package) for package in _PACKAGES},
+    )
+
+
+def _judge(
+    run: Finished, store: Store, dataset: Dataset, feedback: Feedback | None, progress: Progress
+) -> TrainingResult:
+    """Measure the new version, the trivial predictor and the champion on the evaluation rows."""
+    progress.enter("Evaluating")
+    answers, parts = run.answers, run.parts
+    if not _is_finite(answers):
+        raise RefusedError(
+            "FitFailed", f"{run.trials[0].candidate} has no finite answer to every test row; try other parameters"
+        )
+    trivial = answer_trivially(answers.task, parts.train.target, answers.truth, answers.classes)
+    champion, champion_message = _measure(run, store, dataset)
+    return TrainingResult(
+        outcome="Succeeded",
+        task=answers.task,
+        metric=run.metric,
+        estimator=run.trials[0].candidate.name,
+        metrics=compute_metrics(answers),
+        trivial=compute_metrics(trivial),
+        champion=champion,
+        champion_message=champion_message,
+        evaluated_on=parts.evaluated_on,
+        train_rows=len(parts.train.target),
+        test_rows=len(answers.truth),
+        feedback_rows=feedback.found if feedback else 0,
+        format="Skops" if run.export.model is None else "Onnx",
+        format_message=run.export.message,
+        data_digest=_data_digest(run),
+    )
+
+
+def _measure(run: Finished, store: Store, dataset: Dataset) -> tuple[ChampionResult | None, str | None]:
+    champion = run.config.champion
+    if champion is None:
+        return None, None
+    frame = run.parts.evaluation_frame
+    try:
+        return measure_champion(store, run.config, champion, frame, dataset.columns, run.answers), None
+    except ArtifactError as exc:
+        logger.warning("the champion can't be measured", extra={"error": str(exc)})
+        return None, str(exc)
+
+
+def _is_finite(answers: Answers) -> bool:
+    numbers = [answers.probabilities] if answers.classes is not None else [answers.predictions]
+    return all(values is None or bool(np.all(np.isfinite(values))) for values in numbers)
+
+
+def _data_digest(run: Finished) -> str:
+    """sha256 over the model's view of every row that was learnt from or judged by, in order."""
+    digest = hashlib.sha256()
+    digest.update(json.dumps([[column.name, column.dtype] for column in run.columns]).encode())
+    for part in (run.parts.train, run.parts.evaluation):
+        digest.update(_row_hashes(part.rows))
+        digest.update(_row_hashes(pd.DataFrame({0: part.target})))
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _row_hashes(rows: Rows) -> bytes:
+    if isinstance(rows, pd.DataFrame):
+        return pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()
+    return np.ascontiguousarray(rows).tobytes()
+
+
+def _metadata(config: TrainerConfig, result: TrainingResult) -> dict[str, Any]:
+    return {
+        RUN: _run_identity(config),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        _RESULT: to_plain(result),
+    }
+
+
+def _run_identity(config: TrainerConfig) -> dict[str, Any]:
+    return {
+        "namespace": config.namespace,
+        "name": config.name,
+        "number": config.number,
+        "version": config.version,
+        "config": hashlib.sha256(dumps(config).encode()).hexdigest(),
+    }
+
+
+def _written_before(store: Store, path: str, config: TrainerConfig) -> TrainingResult | None:
+    manifest = read_manifest(store, path)
+    if manifest is None:
+        return None
+    if manifest.metadata.get(RUN) != _run_identity(config):
+        raise RefusedError(
+            "VersionExists",
+            f"there is already a version of another run at {path} ({manifest.digest}); a version is never overwritten",
+        )
+    logger.info("this run's version is complete already", extra={"path": path, "digest": manifest.digest})
+    result = from_plain(TrainingResult, manifest.metadata[_RESULT])
+    return replace(result, digest=manifest.digest, path=path)
+
+
+@contextmanager
+def _collected_warnings() -> Iterator[list[str]]:
+    """What scikit-learn warns of, once per kind and in a fixed order, for the model card."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield notes
+    found = {str(entry.message).strip().splitlines()[0] for entry in caught if entry.category is ConvergenceWarning}
+    notes.extend(sorted(found))
