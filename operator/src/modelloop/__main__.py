@@ -104,23 +104,13 @@ async def _lead(
     health.active = True
     queue.start()
     stop_kopf = asyncio.Event()
+    stopping = asyncio.create_task(stop.wait(), name="stop")
     background = [
         keeping,
         asyncio.create_task(recorder.run(), name="events"),
         asyncio.create_task(synchronizer.audit(settings.audit_seconds), name="audit"),
-        asyncio.create_task(
-            kopf.operator(
-                # kopf takes over the signals when it starts; the order of stopping is ours.
-                registry=build_registry(cluster, lambda: _handle_signals(stop)),
-                settings=build_kopf_settings(),
-                clusterwide=not settings.watch_namespaces,
-                namespaces=settings.watch_namespaces,
-                stop_flag=stop_kopf,
-            ),
-            name="kopf",
-        ),
+        asyncio.create_task(_watch(settings, cluster, stop, stop_kopf), name="kopf"),
     ]
-    stopping = asyncio.create_task(stop.wait(), name="stop")
     done, _ = await asyncio.wait([stopping, *background], return_when=asyncio.FIRST_COMPLETED)
     code = 0
     for task in done - {stopping}:
@@ -142,6 +132,21 @@ async def _lead(
         task.cancel()
     await asyncio.gather(stopping, *background, return_exceptions=True)
     return code
+
+
+async def _watch(settings: Settings, cluster: Cluster, stop: asyncio.Event, stop_kopf: asyncio.Event) -> None:
+    # kopf ends by cancelling every task of the loop that it wasn't told of: these are ours.
+    ours = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=build_registry(cluster),
+        settings=build_kopf_settings(),
+        clusterwide=not settings.watch_namespaces,
+        namespaces=settings.watch_namespaces,
+        stop_flag=stop_kopf,
+    )
+    # kopf has taken over the signals by now; the order of stopping is ours.
+    _handle_signals(stop)
+    await kopf.run_tasks(tasks, ignored=ours)
 
 
 async def _fill(synchronizer: Synchronizer) -> None:

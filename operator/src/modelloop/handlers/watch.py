@@ -4,7 +4,6 @@ kopf's create and update handlers are not used: they are edge-triggered, and a l
 """
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -15,16 +14,11 @@ from modelloop.cluster.telemetry import WATCH_EVENTS
 from modelloop.desired.labels import SELECTOR
 
 
-def build_registry(cluster: Cluster, on_start: Callable[[], None]) -> kopf.OperatorRegistry:
-    """One event watcher per kind. `on_start` runs once kopf has set itself up."""
+def build_registry(cluster: Cluster) -> kopf.OperatorRegistry:
+    """One event watcher per kind."""
     registry = kopf.OperatorRegistry()
     for resource in (*CUSTOM, *CHILDREN):
         _watch(registry, resource, cluster)
-
-    async def started(**_: Any) -> None:
-        on_start()
-
-    kopf.on.startup(registry=registry, id="started")(started)
     kopf.on.login(registry=registry, retries=5)(_login)
     return registry
 
