@@ -78,7 +78,7 @@ def test_one_block_of_an_overlay_renames_all_four_images(cluster: Cluster, tmp_p
 
 
 def may(cluster: Cluster, verb: str, resource: str, namespace: str) -> bool:
-    """Whether the API server would let the operator do it. `resource` is `group/resource` or `/resource/subresource`."""
+    """Whether the API server lets the operator do it. `resource` is `group/resource` or `/resource/subresource`."""
     group, name, *subresource = resource.split("/")
     attributes = {"verb": verb, "group": group, "resource": name, "namespace": namespace}
     review = {
