@@ -57,7 +57,7 @@ def prepare(layout: Layout) -> None:
     )
     files = {
         "containerd.toml": build_containerd_config(layout, runtime),
-        "cni/10-pods.conflist": json.dumps(build_cni_config(link), indent=2),
+        "cni/10-pods.conflist": json.dumps(build_cni_config(layout, link), indent=2),
         "kubelet.json": json.dumps(build_kubelet_config(layout), indent=2),
         "kube-proxy.json": json.dumps(build_kube_proxy_config(layout, link), indent=2),
         "scheduler.json": json.dumps(build_scheduler_config(layout), indent=2),

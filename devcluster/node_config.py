@@ -78,11 +78,11 @@ SystemdCgroup = false
 """
 
 
-def build_cni_config(link: Link) -> Object:
+def build_cni_config(layout: Layout, link: Link) -> Object:
     """A bridge with addresses out of the link's pod range; no translation, since the host has a route to it."""
     return {
         "cniVersion": "0.4.0",
-        "name": "pods",
+        "name": layout.kernel_name,
         "plugins": [
             {
                 "type": "bridge",
@@ -91,6 +91,7 @@ def build_cni_config(link: Link) -> Object:
                 "hairpinMode": True,
                 "ipam": {
                     "type": "host-local",
+                    "dataDir": str(layout.root / "cni-leases"),
                     "ranges": [[{"subnet": link.pod_range}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
@@ -161,15 +162,18 @@ def build_kube_proxy_config(layout: Layout, link: Link) -> Object:
 
 def build_corefile(layout: Layout, link: Link) -> str:
     """Cluster names are answered, all others don't exist: there is no way out of the cluster's network."""
-    return f""". {{
+    return f"""cluster.local in-addr.arpa ip6.arpa {{
     bind {link.node_address}
     errors
     ready {link.node_address}:8181
-    kubernetes cluster.local in-addr.arpa ip6.arpa {{
+    kubernetes {{
         kubeconfig {layout.kubeconfig("coredns")}
         pods insecure
         ttl 5
     }}
+}}
+. {{
+    bind {link.node_address}
     template ANY ANY {{
         rcode NXDOMAIN
     }}

@@ -15,6 +15,7 @@ from devcluster.layout import build_layout
 from devcluster.state import ClusterState, Tier, cluster_root, load_state
 
 _CONTAINER_LOG_LINKS = Path("/var/log/containers")
+_CNI_RESULTS = Path("/var/lib/cni/results")
 
 
 def remove_cluster(name: str) -> None:
@@ -37,6 +38,7 @@ def _remove_node(state: ClusterState) -> None:
     cgroups.remove(state.kernel_name)
     _remove_shim_sockets(state.root)
     network.delete_namespace(state.kernel_name, build_layout(state).link)
+    _remove_cni_results(state.root)
     if _CONTAINER_LOG_LINKS.is_dir():
         for link in _CONTAINER_LOG_LINKS.iterdir():
             if link.is_symlink() and link.readlink().is_relative_to(state.root):
@@ -48,3 +50,10 @@ def _remove_shim_sockets(root: Path) -> None:
     for note in root.glob("containerd/state/io.containerd.runtime.v2.task/*/*/address"):
         with contextlib.suppress(OSError):
             Path(note.read_text().strip().removeprefix("unix://")).unlink(missing_ok=True)
+
+
+def _remove_cni_results(root: Path) -> None:
+    """The CNI library keeps notes outside too, named after network and sandbox."""
+    for sandbox in root.glob("containerd/root/io.containerd.grpc.v1.cri/sandboxes/*"):
+        for note in _CNI_RESULTS.glob(f"*-{sandbox.name}-*"):
+            note.unlink(missing_ok=True)
