@@ -6,6 +6,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from modelkit.artifact.native import dump_native
+from modelkit.artifact.signature import InputColumn, OnnxLayout, OutputColumn, Signature, dump_signature
+from modelkit.artifact.version import write_version
+from modelkit.contract.config import VersionRef
+from modelkit.contract.files import MODEL_ONNX, MODEL_SKOPS, SAMPLES, SIGNATURE, version_directory
+from modelkit.store.store import Store
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -16,13 +22,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-from modelkit.artifact.native import dump_native
-from modelkit.artifact.signature import InputColumn, OnnxLayout, OutputColumn, Signature, dump_signature
-from modelkit.artifact.version import write_version
-from modelkit.contract.config import VersionRef
-from modelkit.contract.files import MODEL_ONNX, MODEL_SKOPS, SAMPLES, SIGNATURE, version_directory
-from modelkit.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,7 @@ def people() -> Example:
         for index, column in enumerate(inputs)
     ]
     onnx = _to_onnx(pipeline, types)
-    layout = OnnxLayout(
-        layout="Columns", dtype="float32", label_output="label", probability_output="probabilities"
-    )
+    layout = OnnxLayout(layout="Columns", dtype="float32", label_output="label", probability_output="probabilities")
     signature = _signature("people", inputs, ("no", "yes"), "string", layout)
     return _example(signature, pipeline, rows, {MODEL_ONNX: onnx})
 
@@ -132,8 +129,7 @@ def _matrix_example(
     name: str, pipeline: Any, data: NDArray[Any], *, classes: tuple[Any, ...] | None, dtype: str
 ) -> Example:
     inputs = tuple(
-        InputColumn(name=f"f{index}", dtype="float64", kind="numeric", nullable=False)
-        for index in range(data.shape[1])
+        InputColumn(name=f"f{index}", dtype="float64", kind="numeric", nullable=False) for index in range(data.shape[1])
     )
     onnx = _to_onnx(pipeline, [("X", FloatTensorType([None, data.shape[1]]))])
     layout = OnnxLayout(

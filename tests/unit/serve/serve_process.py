@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import CaptureConfig, LimitsConfig, ServerConfig, StoreConfig, VersionRef
 
@@ -33,7 +32,12 @@ class Pod:
 
 
 def server_config(
-    store: Path, version: VersionRef, deployment: str = "cancer", *, limits: LimitsConfig | None = None, **changes: float
+    store: Path,
+    version: VersionRef,
+    deployment: str = "cancer",
+    *,
+    limits: LimitsConfig | None = None,
+    **changes: float,
 ) -> ServerConfig:
     """A configuration with a short flush."""
     return ServerConfig(

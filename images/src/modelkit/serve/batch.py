@@ -37,7 +37,11 @@ class Batch:
     matrix: FloatMatrix | None
     columns: tuple[Column, ...]
 
-    def slice(self, index: int) -> list[Any]:
+    def column(self, index: int) -> Column:
+        """The values [rows] of one feature."""
+        return self.columns[index] if self.matrix is None else self.matrix[:, index]
+
+    def row(self, index: int) -> list[Any]:
         """The values of one row, in the order of the signature."""
         if self.matrix is not None:
             values: list[Any] = self.matrix[index].tolist()
@@ -156,10 +160,11 @@ def _numbers(rows: Sequence[Sequence[Any]]) -> FloatMatrix | None:
     """
     if not set(map(type, chain.from_iterable(rows))) <= _NUMBERS:
         return None
-    try:
-        return np.array(rows, dtype=np.float64)
-    except ValueError:
+    width = len(rows[0])
+    if set(map(len, rows)) != {width}:
         return None
+    flat = np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=len(rows) * width)
+    return flat.reshape(len(rows), width)
 
 
 def _check_numbers(column: InputColumn, numbers: FloatMatrix) -> None:

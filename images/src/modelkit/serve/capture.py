@@ -95,7 +95,7 @@ class CapturedRequest:
                     "time": moment,
                     "digest": self.format.digest,
                     "version": self.format.version,
-                    "features": self.format.record(self.batch.slice(row)),
+                    "features": self.format.record(self.batch.row(row)),
                     "prediction": prediction,
                     "probabilities": None if probabilities is None else probabilities[row],
                 },

@@ -82,22 +82,19 @@ async def read_body(head: Head, receive: Receive, limit: int) -> bytes:
     """The whole body, refused as soon as it is known to be longer than `limit` bytes."""
     if head.content_length is not None and head.content_length > limit:
         raise BodyTooLargeError(f"the body has {head.content_length} bytes; the limit is {limit}")
-    parts: list[bytes] = []
-    size = 0
+    # asyncio.timeout does the same, for 8 µs instead of 1: a tenth of a small request.
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    timer = loop.call_later(BODY_SECONDS, task.cancel)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise DisconnectedError("the client went away")
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > limit:
-                    raise BodyTooLargeError(f"the body has more than the limit of {limit} bytes")
-                if not message.get("more_body"):
-                    return b"".join(parts)
-    except TimeoutError as exc:
+        return await _read_all(receive, limit)
+    except asyncio.CancelledError as exc:
+        if loop.time() < timer.when():
+            raise
+        task.uncancel()
         raise BodyTimeoutError(f"the body didn't arrive within {BODY_SECONDS:g} s") from exc
+    finally:
+        timer.cancel()
 
 
 async def discard_body(scope: Scope, receive: Receive) -> None:
@@ -128,3 +125,18 @@ async def send_response(send: Send, response: Response, request_id: str, *, clos
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
+
+
+async def _read_all(receive: Receive, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise DisconnectedError("the client went away")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise BodyTooLargeError(f"the body has more than the limit of {limit} bytes")
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)

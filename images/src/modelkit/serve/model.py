@@ -5,6 +5,7 @@ Loading is the only I/O. `predict` is thread-safe and knows nothing of protocols
 
 import warnings
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,42 +71,41 @@ class OnnxModel:
                 "ModelNotLoadable", f"{MODEL_ONNX} doesn't load ({type(exc).__name__}); train again"
             ) from exc
         self._names = [column.name for column in signature.inputs]
-        self._textual = [column.dtype == "string" for column in signature.inputs]
-        self._is_regression = signature.classes is None
         self._dtype = np.dtype(layout.dtype)
-        self._narrow = self._dtype != np.float64
         self._matrix = layout.layout == "Matrix"
+        # An ONNX model drops the inputs that it doesn't use, such as a column that no tree splits on.
+        used = {entry.name for entry in self._session.get_inputs()}
+        self._columns = [(index, f"c{index}") for index in range(len(self._names)) if f"c{index}" in used]
         self._outputs = [layout.label_output]
         if layout.probability_output is not None:
             self._outputs.append(layout.probability_output)
+        self._is_regression = signature.classes is None
+        self._labels = _label_names(signature)
 
     def predict(self, batch: Batch) -> Answer:
         """See Model."""
         outputs = self._session.run(self._outputs, self._feeds(batch))
-        probabilities = outputs[1] if len(outputs) > 1 else None
         labels = outputs[0].ravel()
-        if probabilities is not None:
-            _check_finite(probabilities)
         if self._is_regression:
             _check_finite(labels)
-        return Answer(labels.tolist(), probabilities)
+        predictions = labels.tolist()
+        if self._labels is not None:
+            predictions = [self._labels[label] for label in predictions]
+        return Answer(predictions, _checked(outputs[1]) if len(outputs) > 1 else None)
 
     def _feeds(self, batch: Batch) -> dict[str, NDArray[Any]]:
         if self._matrix:
             assert batch.matrix is not None, "a Matrix layout has no text columns"
             return {"X": self._narrowed(batch.matrix, self._names)}
-        if batch.matrix is not None:
-            matrix = self._narrowed(batch.matrix, self._names)
-            return {f"c{index}": matrix[:, index : index + 1] for index in range(matrix.shape[1])}
         feeds = {}
-        for index, column in enumerate(batch.columns):
-            values = column.reshape(-1, 1)
-            feeds[f"c{index}"] = values if self._textual[index] else self._narrowed(values, [self._names[index]])
+        for index, name in self._columns:
+            values = batch.column(index).reshape(-1, 1)
+            feeds[name] = values if values.dtype == object else self._narrowed(values, [self._names[index]])
         return feeds
 
     def _narrowed(self, values: NDArray[Any], names: list[str]) -> NDArray[Any]:
         """Numbers in the dtype that the model takes; a number beyond float32 would silently become infinite."""
-        if not self._narrow:
+        if self._dtype == np.float64:
             return values
         with np.errstate(over="ignore"):
             narrowed = values.astype(self._dtype)
@@ -144,12 +144,27 @@ class NativeModel:
             probabilities = self._pipeline.predict_proba(rows) if self._has_probabilities else None
         if self._is_regression:
             _check_finite(labels)
-        if probabilities is not None:
-            _check_finite(probabilities)
-        return Answer(labels.tolist(), probabilities)
+        return Answer(labels.tolist(), None if probabilities is None else _checked(probabilities))
+
+
+def _label_names(signature: Signature) -> dict[Any, Any] | None:
+    """For classes that ONNX has no type for (true is 1 there): its label to ours. None where they are the same."""
+    if signature.classes is None or {type(label) for label in signature.classes} <= {int, str}:
+        return None
+    return {label: label for label in signature.classes}
+
+
+def _checked(probabilities: NDArray[Any]) -> NDArray[Any]:
+    """Finite probabilities, none above 1: sums in float32 may be 1.0000001."""
+    _check_finite(probabilities)
+    np.minimum(probabilities, 1, out=probabilities)
+    return probabilities
 
 
 def _check_finite(values: NDArray[Any]) -> None:
+    # A finite sum has finite terms, and is quicker to have than a look at each.
+    if isfinite(values.sum()):
+        return
     finite = np.isfinite(values)
     if not finite.all():
         row = int(np.argmin(finite.reshape(len(values), -1).all(axis=1)))
