@@ -88,8 +88,8 @@ test: setup ## all three
 	else echo "e2e tests left out: a node needs root or a Docker engine, and there is neither"; [ -z "$${CI:-}" ]; fi
 
 images: setup ## build the four images (REGISTRY, TAG)
-	@for image in $(IMAGES); do \
-	  $(DEVCLUSTER) build-image -f images/$$image/Dockerfile -t $(REGISTRY)/modelloop-$$image:$(TAG) .; done
+	@base="$$($(DEVCLUSTER) base-image)"; for image in $(IMAGES); do \
+	  $(DEVCLUSTER) build-image --base "$$base" -f images/$$image/Dockerfile -t $(REGISTRY)/modelloop-$$image:$(TAG) .; done
 
 install-manifest: setup ## render manifests/install for REGISTRY and TAG into build/install.yaml
 	@mkdir -p build/install
