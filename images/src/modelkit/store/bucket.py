@@ -56,6 +56,7 @@ class BucketBackend:
         # A trailing newline is the usual slip in a Secret made from a file.
         given = {name: environ.get(env_prefix + name, "").strip() for name in _SETTINGS}
         settings = cast("S3Config", {key: given[name] for name, key in _SETTINGS.items() if given[name]})
+        _check_endpoint(given["AWS_ENDPOINT_URL"], uri)
         client: ClientConfig = {**_CLIENT, "allow_http": given["AWS_ENDPOINT_URL"].startswith("http://")}
         try:
             store = S3Store(parts.netloc, config=settings, client_options=client, retry_config=_RETRY)
@@ -131,6 +132,13 @@ class BucketBackend:
             f"no permission to {verb} {address}: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
             "AWS_REGION of its Secret and the bucket's policy"
         )
+
+
+def _check_endpoint(endpoint: str, uri: str) -> None:
+    # Checked here: the S3 client panics on an address that isn't one.
+    parts = urlsplit(endpoint)
+    if endpoint and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        raise StoreError(f"AWS_ENDPOINT_URL of {uri} must be http://host:port or https://host:port")
 
 
 def _first_line(exc: BaseException) -> str:

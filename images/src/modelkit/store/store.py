@@ -82,4 +82,4 @@ def _open_backend(config: StoreConfig, environ: Mapping[str, str]) -> Backend:
         from modelkit.store.bucket import BucketBackend
 
         return BucketBackend.open(config.uri, config.env_prefix, environ)
-    raise StoreError(f"the store {config.uri} must begin with file:/// or s3://")
+    raise StoreError(f"the store {config.uri} must be written with file:/// or s3://")
