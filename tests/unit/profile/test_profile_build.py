@@ -43,9 +43,7 @@ def test_counting_the_reference_gives_the_profile_s_own_counts(values: np.ndarra
 
 
 @given(FLOATS, FLOATS)
-def test_bins_are_right_closed_intervals_between_increasing_edges(
-    reference: np.ndarray, window: np.ndarray
-) -> None:
+def test_bins_are_right_closed_intervals_between_increasing_edges(reference: np.ndarray, window: np.ndarray) -> None:
     entry = build_entry(reference)
     edges = np.array([-np.inf, *entry["edges"], np.inf])
     assert (np.diff(edges) > 0).all()
@@ -167,6 +165,7 @@ def test_too_many_categories_to_remember_give_no_unseen_ones() -> None:
         (1.5, "1.5"),
         (True, "true"),
         (None, None),
+        ("", None),
         (np.nan, None),
     ],
 )
@@ -186,9 +185,7 @@ def test_predictions_of_a_classifier_are_counted_per_class_even_when_one_is_neve
 
 
 def test_predictions_of_a_regressor_get_quantile_bins() -> None:
-    profile = build_profile(
-        {"x": np.arange(200.0)}, {"x": "numeric"}, np.arange(200.0), None, "Regression", None
-    )
+    profile = build_profile({"x": np.arange(200.0)}, {"x": "numeric"}, np.arange(200.0), None, "Regression", None)
     assert len(profile["predictions"]["counts"]) == 10
     assert profile["scores"] is None
 

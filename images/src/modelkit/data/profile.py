@@ -100,9 +100,7 @@ def build_profile(
     entries = {name: _build_entry(np.asarray(values), kinds[name]) for name, values in features.items()}
     labels = np.asarray(predictions)
     if task == "Classification":
-        predicted = _build_class_entry(
-            labels, classes if classes is not None else sorted(set(labels.tolist()))
-        )
+        predicted = _build_class_entry(labels, classes if classes is not None else sorted(set(labels.tolist())))
     else:
         predicted = _build_numeric(labels)
     return {
@@ -135,7 +133,7 @@ def count_feature(profile_entry: Mapping[str, Any], array: Array) -> Histogram:
 def count_numeric(entry: Mapping[str, Any], array: Array) -> Histogram:
     """Count numbers over a numeric entry's bins; NaN is null, infinities fall into the outer bins, and
     objects that are no numbers are counted as invalid."""
-    values, invalid = _to_floats(array)
+    values, invalid = parse_numbers(array)
     edges = [float(edge) for edge in entry["edges"]]
     low, high = _range_with_tolerance(entry)
     at_most = np.zeros(len(edges), dtype=np.int64)
@@ -178,11 +176,13 @@ def reference_histogram(entry: Mapping[str, Any]) -> Histogram:
 
 
 def category_key(value: Any) -> str | None:
-    """The name under which a category is counted; None for a missing value. The number 1 is the same category
-    whether it was stored as an integer, a float or text."""
+    """The name under which a category is counted; None for a missing value (None, NaN or the empty text).
+
+    The number 1 is the same category whether it was stored as an integer, a float or text.
+    """
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or value != value:
+    if value is None or value == "" or value != value:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -191,12 +191,31 @@ def category_key(value: Any) -> str | None:
     return str(value)
 
 
+def parse_numbers(array: Array) -> tuple[NDArray[np.floating[Any]], int]:
+    """The values as floats, NaN where there is no number, and how many of those were neither number nor
+    missing."""
+    if array.dtype.kind == "f":
+        return array, 0
+    if array.dtype.kind in "iub":
+        return array.astype(np.float64), 0
+    values = np.full(len(array), np.nan)
+    invalid = 0
+    for position, value in enumerate(array.tolist()):
+        if value is None:
+            continue
+        try:
+            values[position] = float(value)
+        except (TypeError, ValueError):
+            invalid += 1
+    return values, invalid
+
+
 def _build_entry(values: Array, kind: str) -> dict[str, Any]:
     return _build_numeric(values) if kind == NUMERIC else _build_categorical(_count_values(values))
 
 
 def _build_numeric(array: Array) -> dict[str, Any]:
-    values, _ = _to_floats(array)
+    values, _ = parse_numbers(array)
     finite = values[np.isfinite(values)]
     empty = len(finite) == 0
     entry: dict[str, Any] = {
@@ -274,24 +293,6 @@ def _count_values(array: Array) -> dict[Any, int]:
         return dict(Counter(array.tolist()))
     values, numbers = np.unique(array, return_counts=True)
     return dict(zip(values.tolist(), numbers.tolist(), strict=True))
-
-
-def _to_floats(array: Array) -> tuple[NDArray[np.floating[Any]], int]:
-    """The values as floats, with what is no number as NaN, and how many of those there were."""
-    if array.dtype.kind == "f":
-        return array, 0
-    if array.dtype.kind in "iub":
-        return array.astype(np.float64), 0
-    values = np.full(len(array), np.nan)
-    invalid = 0
-    for position, value in enumerate(array.tolist()):
-        if value is None:
-            continue
-        try:
-            values[position] = float(value)
-        except (TypeError, ValueError):
-            invalid += 1
-    return values, invalid
 
 
 def _range_with_tolerance(entry: Mapping[str, Any]) -> tuple[float, float]:
