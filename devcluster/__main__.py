@@ -1,4 +1,7 @@
-"""The command line: `python -m devcluster up`, and so on. Progress goes to standard error, results to standard output."""
+"""The command line: `python -m devcluster up`, and so on.
+
+Progress goes to standard error, results to standard output.
+"""
 
 from __future__ import annotations
 

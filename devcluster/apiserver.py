@@ -1,7 +1,7 @@
 """The command lines of etcd, kube-apiserver and kube-controller-manager: the tier that needs no root.
 
-Pure builders. The limits are generous, since tests create thousands of objects at once, and the front proxy is set up, so
-that an aggregated API such as metrics-server can be registered later.
+Pure builders. The limits are generous, since tests create thousands of objects at once, and the front proxy is set up,
+so that an aggregated API such as metrics-server can be registered later.
 """
 
 from __future__ import annotations

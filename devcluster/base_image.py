@@ -1,7 +1,7 @@
 """The image that all others begin with.
 
-The Dockerfiles name a public one. Where that can't be pulled, the same distribution with the same Python is put together
-from Debian's own packages, once, and kept in the local image store.
+The Dockerfiles name a public one. Where that can't be pulled, the same distribution with the same Python is put
+together from Debian's own packages, once, and kept in the local image store.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ class Cluster:
             state = load_state(self.name)
             if state is not None and state.tier is not self.tier:
                 raise DevClusterError(
-                    f"the cluster {self.name} is there with the tier {state.tier}, not {self.tier}: take it down first, "
-                    f"by `python -m devcluster down --name {self.name}`"
+                    f"the cluster {self.name} is there with the tier {state.tier}, not {self.tier}: "
+                    f"take it down first, by `python -m devcluster down --name {self.name}`"
                 )
             if state is not None and lifecycle.is_healthy(state):
                 save_state(replace(state, owner=find_owner(self._owner_pid)))
@@ -123,7 +123,7 @@ class Cluster:
         try:
             lifecycle.bring_up(state, self._options)
         except DevClusterError as exc:
-            say(f"repairing failed ({exc}): rebuilding it")
+            say(f"repairing failed ({str(exc).splitlines()[0]}): rebuilding it")
             return False
         return True
 
@@ -141,7 +141,8 @@ class Cluster:
         state = load_state(self.name)
         if state is None:
             raise DevClusterError(
-                f"there is no cluster {self.name}: make it by `python -m devcluster up --name {self.name} --tier {self.tier}`"
+                f"there is no cluster {self.name}: make it by "
+                f"`python -m devcluster up --name {self.name} --tier {self.tier}`"
             )
         return build_layout(state)
 

@@ -1,7 +1,7 @@
 """Building images, and getting them from the local store into a cluster.
 
-Loading is what a rebuild-and-try loop waits for, so nothing is done twice: an image the cluster already has is skipped, and
-of a new one only the layers that the cluster lacks are sent, uncompressed. All images of one call share one layout.
+Loading is what a rebuild-and-try loop waits for, so nothing is done twice: an image the cluster already has is skipped,
+and of a new one only the layers that the cluster lacks are sent, uncompressed. All images of one call go together.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def build_image(dockerfile: Path, tag: str, context: Path, base_image: str | Non
 
 
 def _docker_secrets(settings: BuildSettings) -> list[str]:
-    """Docker mounts nothing into a build but secrets, which a Dockerfile takes by RUN --mount=type=secret,id=pip.conf."""
+    """Docker mounts only secrets into a build; a Dockerfile takes them by RUN --mount=type=secret,id=pip.conf."""
     if not settings.mounts or not succeeds("docker", "buildx", "version"):
         return []
     return [f"--secret=id={target.name},src={source}" for source, target in settings.mounts if source.is_file()]
@@ -64,7 +64,7 @@ def load_images(layout: Layout, references: Sequence[str]) -> None:
     loaded = _read_loaded(layout)
     missing = {}
     for reference in dict.fromkeys(references):
-        _require_registry(reference)
+        require_registry(reference)
         identity = read_image_id(engine, reference)
         if identity is None:
             raise DevClusterError(f"there is no image {reference} in {engine}'s store: build it by `build-image` first")
@@ -82,7 +82,7 @@ def load_images(layout: Layout, references: Sequence[str]) -> None:
             node.run_ctr(layout, "images", "label", reference, f"{SOURCE_LABEL}={identity}")
 
 
-def _require_registry(reference: str) -> None:
+def require_registry(reference: str) -> None:
     """kubelet takes a name without a registry for one of a public registry, and never finds the local image."""
     host = reference.partition("/")[0]
     if "/" not in reference or not (host == "localhost" or "." in host or ":" in host):

@@ -1,4 +1,4 @@
-"""Where a cluster's files and addresses are: everything the builders of command lines need, and nothing that changes."""
+"""Where a cluster's files and addresses are: all that the builders of command lines need, and nothing that changes."""
 
 from __future__ import annotations
 

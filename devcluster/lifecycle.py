@@ -65,7 +65,8 @@ def bring_up(state: ClusterState, options: Options) -> ClusterState:
     tools = binaries(NODE_TOOLS if state.tier is Tier.NODE else APISERVER_TOOLS)
     if state.tier is Tier.NODE:
         node.require_host()
-    state = _allocate(state)
+    alive = {name: record for name, record in state.processes.items() if process.is_running(record)}
+    state = replace(_allocate(state), processes=alive)
     layout = build_layout(state)
     _write_credentials(layout, state.tier)
     commands = build_commands(tools, layout, state.tier, options)

@@ -1,9 +1,9 @@
 """Free ports on the host, and a network namespace of its own for every cluster with a node.
 
-Two kube-proxies or two CNI bridges in one namespace would overwrite each other's rules, so each node lives behind a veth
-pair. 198.18.0.0/15 is set aside for test networks: 198.18.N.0/24 is the cable between host and node N, 198.19.N.0/24 its
-pods, routed through the node, so that the host can talk to pods and pods to the host without address translation. There
-is no default route: what isn't there fails at once instead of timing out.
+Two kube-proxies or two CNI bridges in one namespace would overwrite each other's rules, so each node lives behind a
+veth pair. 198.18.0.0/15 is set aside for test networks: 198.18.N.0/24 is the cable between host and node N,
+198.19.N.0/24 its pods, routed through the node, so that the host can talk to pods and pods to the host without address
+translation. There is no default route: what isn't there fails at once instead of timing out.
 """
 
 from __future__ import annotations

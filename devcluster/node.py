@@ -32,6 +32,7 @@ from devcluster.shell import find_program, run, wait_until, write_atomically
 
 COMPONENTS = ("containerd", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
 KUBECONFIG_USERS = ("scheduler", "kubelet", "kube-proxy", "coredns")
+_SOCKET_PATH_LIMIT = 108
 _PROGRAMS = ("containerd", "ctr", "runc", "iptables", "ip", "nsenter", "mount", "umount")
 
 
@@ -42,8 +43,18 @@ def require_host() -> None:
     debian.ensure_cni_plugins()
 
 
+def require_room_for_sockets(layout: Layout) -> None:
+    """:raises DevClusterError: the longest path of a Unix socket below the cluster's directory is beyond the kernel's limit."""
+    longest = layout.kubelet_root / "device-plugins" / "kubelet.sock"
+    if len(str(longest)) >= _SOCKET_PATH_LIMIT:
+        raise DevClusterError(
+            f"{layout.root} is too long a path for the sockets in it: choose a shorter name, or set XDG_STATE_HOME"
+        )
+
+
 def prepare(layout: Layout) -> None:
     """Namespace, control group, directories and configuration files."""
+    require_room_for_sockets(layout)
     link = require_link(layout)
     if not network.is_namespace_there(layout.kernel_name):
         network.delete_namespace(layout.kernel_name, link)

@@ -1,7 +1,7 @@
 """A cluster's certificates and kubeconfigs.
 
-Three authorities, as kubeadm has them: the cluster's own, the front proxy's (aggregated APIs such as metrics-server) and
-etcd's. Kubeconfigs are JSON, which is YAML too, with the certificates inside, so that the file alone is enough.
+Three authorities, as kubeadm has them: the cluster's own, the front proxy's (aggregated APIs such as metrics-server)
+and etcd's. Kubeconfigs are JSON, which is YAML too, with the certificates inside, so that the file alone is enough.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is written down about a cluster: enough to find, judge and remove it, whoever started it and however it ended."""
+"""What is written down about a cluster: enough to find, judge and remove it, whoever started it, however it ended."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def require_valid_name(name: str) -> str:
     """:raises DevClusterError: the name can't be part of host names, paths and Unix sockets."""
     if _NAME.fullmatch(name) is None:
         raise DevClusterError(
-            f"{name!r} can't name a cluster: use 1 to 30 lower-case letters, digits and dashes, a letter or digit at both ends"
+            f"{name!r} can't name a cluster: use 1 to 30 lower-case letters, digits and dashes, "
+            "with a letter or digit at both ends"
         )
     return name
 

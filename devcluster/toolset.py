@@ -1,8 +1,8 @@
 """Tools built from Go modules, once per version and user.
 
-Each folder below `tools/` is a Go module that pins one set of tools with go.mod and go.sum. A tool is built into a cache
-whose key is the hash of everything the result depends on, so a changed version makes a new folder and nothing stale is
-ever run. Builds are serialised by a kernel lock, which a killed builder can't leave behind.
+Each folder below `tools/` is a Go module that pins one set of tools with go.mod and go.sum. A tool is built into a
+cache whose key is the hash of everything the result depends on, so a changed version makes a new folder and nothing
+stale is ever run. Builds are serialised by a kernel lock, which a killed builder can't leave behind.
 """
 
 from __future__ import annotations
