@@ -1,12 +1,12 @@
 """Starts the operator: settings, probes, Lease, cache, queue, kopf; and stops it within its grace period."""
 
 import asyncio
-import contextlib
 import logging
 import signal
 import sys
 from collections.abc import Coroutine
 from datetime import timedelta
+from typing import Any, cast
 
 import kopf
 import uvloop
@@ -126,8 +126,7 @@ async def _lead(
     if lease.held:
         await recorder.drain(1.0)
     stop_kopf.set()
-    with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-        await asyncio.wait_for(asyncio.shield(background[-1]), STOP_SECONDS)
+    await asyncio.wait(background[-1:], timeout=STOP_SECONDS)
     for task in (stopping, *background):
         task.cancel()
     await asyncio.gather(stopping, *background, return_exceptions=True)
@@ -140,6 +139,7 @@ async def _watch(settings: Settings, cluster: Cluster, stop: asyncio.Event, stop
     tasks = await kopf.spawn_tasks(
         registry=build_registry(cluster),
         settings=build_kopf_settings(),
+        identity=cast(Any, settings.pod_name),  # kopf's own would look the user up, and a numeric user has no name
         clusterwide=not settings.watch_namespaces,
         namespaces=settings.watch_namespaces,
         stop_flag=stop_kopf,

@@ -12,6 +12,7 @@ from modelloop.decide.monitor import ObservedModel, ObservedMonitor
 from modelloop.decide.training import ObservedTraining, RetrainWish
 from modelloop.desired.deployment import build_server, server_selector, service_address
 from modelloop.desired.labels import DIGEST, RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION
+from modelloop.desired.names import cron_job_name
 from modelloop.desired.training import pod_hash, spec_hash
 from modelloop.desired.workload import WorkloadSettings
 
@@ -152,6 +153,7 @@ def read_monitor(cache: Cache, key: Key, body: Object, apply_error: str) -> Obse
             handled_id=handled.get(f"monitor/{key.name}", ""),
             training_running=training_status.run is not None,
         )
+    cron_job = cache.get(Key("CronJob", key.namespace, cron_job_name(key.name)))
     return ObservedMonitor(
         name=key.name,
         generation=body["metadata"].get("generation", 0),
@@ -160,6 +162,7 @@ def read_monitor(cache: Cache, key: Key, body: Object, apply_error: str) -> Obse
         model=model,
         stable=stable,
         missing=missing,
+        scheduled=cron_job is not None and is_owned_by(cron_job, body),
         pods=tuple(parse_pod(pod) for pod in cache.children(key, "Pod")),
         apply_error=apply_error,
     )

@@ -309,4 +309,6 @@ def _progress(
         if problem is not None:
             return False, problem.reason, f"version {number}: {problem.message}", True
         return False, Reason.ROLLING_OUT, f"the pods of version {number} follow the spec", False
+    if stable_server.digest_label != observed.service_digest:
+        return False, Reason.ROLLING_OUT, f"the Service is being pointed at version {number}", False
     return True, Reason.PROMOTED, f"version {number} is rolled out", False

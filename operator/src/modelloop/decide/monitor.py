@@ -41,6 +41,8 @@ class ObservedMonitor:
     """The version that serves."""
     missing: str = ""
     """What the reference doesn't find, in words."""
+    scheduled: bool = True
+    """Its CronJob is there."""
     pods: tuple[ObservedPod, ...] = ()
     apply_error: str = ""
 
@@ -161,10 +163,9 @@ def _conditions(
     conditions = ConditionSet(observed.status.conditions, observed.generation, now)
     ready, reason, message = _readiness(observed)
     conditions.set(ConditionType.READY, ready, reason, message)
-    if not ready and reason not in (Reason.WAITING_FOR_DEPLOYMENT, Reason.SUSPENDED):
-        conditions.set(ConditionType.STALLED, True, reason, message)
-    if not ready and reason == Reason.WAITING_FOR_DEPLOYMENT:
-        conditions.set(ConditionType.RECONCILING, True, reason, message)
+    if not ready:
+        passing = reason in (Reason.WAITING_FOR_DEPLOYMENT, Reason.STARTING)
+        conditions.set(ConditionType.RECONCILING if passing else ConditionType.STALLED, True, reason, message)
     healthy, reason, message = _health(windows)
     conditions.set(ConditionType.HEALTHY, healthy, reason, message)
     retraining = status.retrain is not None and decision.reason in (Reason.REQUESTED, Reason.RUNNING)
@@ -180,6 +181,8 @@ def _readiness(observed: ObservedMonitor) -> tuple[bool, str, str]:
     if observed.model.digest is None:
         name = observed.spec.deployment_ref.name
         return False, Reason.WAITING_FOR_DEPLOYMENT, f"ModelDeployment {name!r} serves no version yet"
+    if not observed.scheduled:
+        return False, Reason.STARTING, "its CronJob is being made"
     pod = newest(observed.pods)
     problem = find_problem(pod) if pod is not None else None
     if problem is not None:
