@@ -44,6 +44,7 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml
 	@touch $@
 
 setup: $(VENV)/.installed ## create the development environment
+	@:
 
 # The development lock is resolved first and bounds all others, so that every image has the versions that were tested.
 COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
