@@ -44,7 +44,7 @@ def require_host() -> None:
 
 
 def require_room_for_sockets(layout: Layout) -> None:
-    """:raises DevClusterError: the longest path of a Unix socket below the cluster's directory is beyond the kernel's limit."""
+    """:raises DevClusterError: a socket's path below the cluster's directory would be longer than the kernel allows."""
     longest = layout.kubelet_root / "device-plugins" / "kubelet.sock"
     if len(str(longest)) >= _SOCKET_PATH_LIMIT:
         raise DevClusterError(
