@@ -9,7 +9,7 @@ from modelloop.api.deployment import ServedVersion
 from modelloop.api.monitor import Check, ModelMonitorSpec, ModelMonitorStatus, RetrainRequest, Window
 from modelloop.decide.conditions import ConditionSet
 from modelloop.decide.plan import Event
-from modelloop.decide.pods import ObservedPod, find_problem, newest
+from modelloop.decide.pods import ObservedPod, Problem, find_problem
 from modelloop.decide.reasons import ConditionType, Reason
 
 
@@ -183,13 +183,21 @@ def _readiness(observed: ObservedMonitor) -> tuple[bool, str, str]:
         return False, Reason.WAITING_FOR_DEPLOYMENT, f"ModelDeployment {name!r} serves no version yet"
     if not observed.scheduled:
         return False, Reason.STARTING, "its CronJob is being made"
-    pod = newest(observed.pods)
-    problem = find_problem(pod) if pod is not None else None
+    problem = _pod_problem(observed.pods)
     if problem is not None:
         return False, problem.reason, f"the monitor's pod: {problem.message}"
     if observed.spec.suspend:
         return True, Reason.SUSPENDED, "spec.suspend is set: no window is looked at"
     return True, Reason.SCHEDULED, f"a window is looked at on schedule {observed.spec.schedule!r}"
+
+
+def _pod_problem(pods: Sequence[ObservedPod]) -> Problem | None:
+    """What kept the newest pod that tells anything from its work; one that is only starting tells nothing."""
+    for pod in sorted(pods, key=lambda pod: pod.created, reverse=True):
+        problem = find_problem(pod)
+        if problem is not None or pod.exit_code == 0:
+            return problem
+    return None
 
 
 def _health(windows: Sequence[Window]) -> tuple[bool | None, str, str]:
