@@ -19,9 +19,9 @@ from devcluster.build_settings import BuildSettings, read_build_settings
 from devcluster.engine import Engine, find_engine, read_image_id
 from devcluster.errors import DevClusterError
 from devcluster.layout import Layout
-from devcluster.paths import cache_root
 from devcluster.shell import environment, require_free_space, run, say, step, succeeds
 
+_WORTH_HANDING_OVER = 1 << 20
 SOURCE_LABEL = "modelloop.dev/source-id"
 """Set on an image in the cluster: the digest of the configuration it was loaded with."""
 
@@ -72,7 +72,7 @@ def load_images(layout: Layout, references: Sequence[str]) -> None:
             missing[reference] = identity
     if not missing:
         return
-    require_free_space(cache_root(), 4, "loading images")
+    require_free_space(layout.root, 4, "loading images")
     with step(f"loading {', '.join(missing)}"):
         if engine is Engine.DOCKER:
             _load_from_docker(layout, list(missing))
@@ -105,7 +105,8 @@ def _load_from_buildah(layout: Layout, references: Sequence[str]) -> None:
     present = set(node.run_ctr(layout, "content", "list", "--quiet").split())
     blobs: dict[str, bytes | Path] = {}
     manifests = []
-    with tempfile.TemporaryDirectory(prefix="images-", dir=cache_root()) as scratch:
+    # Beside the cluster, so that layers can be moved into it without copying.
+    with tempfile.TemporaryDirectory(prefix="images-", dir=layout.root) as scratch:
         for number, reference in enumerate(references):
             # The oci: transports compress whatever they are told; dir: obeys.
             folder = Path(scratch) / str(number)
@@ -117,10 +118,33 @@ def _load_from_buildah(layout: Layout, references: Sequence[str]) -> None:
                 name = f"sha256:{path.name}"
                 if len(path.name) != 64 or name in blobs or name in present:
                     path.unlink()
-                else:
+                elif not _hand_over(layout, path):
                     blobs[name] = path
         with _importing(layout) as stream:
             oci.write_archive(stream, {"schemaVersion": 2, "manifests": manifests}, blobs)
+
+
+def _hand_over(layout: Layout, blob: Path) -> bool:
+    """Give containerd a layer by a second link to the file instead of sending, hashing and writing it once more.
+
+    containerd lets a namespace have any blob that its store holds to who names digest and size (its sharing policy
+    `shared`, the default). False where that doesn't work; the layer then has to be sent.
+    """
+    store = layout.root / "containerd/root/io.containerd.content.v1.content/blobs/sha256"
+    size = blob.stat().st_size
+    if size < _WORTH_HANDING_OVER:
+        return False
+    name = f"sha256:{blob.name}"
+    command = node.build_ctr_command(
+        layout, "content", "ingest", f"--expected-digest={name}", f"--expected-size={size}", f"load-{blob.name}"
+    )
+    with suppress(OSError), blob.open("rb") as source:
+        store.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            (store / blob.name).hardlink_to(blob)
+        done = subprocess.run(command, stdin=source, capture_output=True, env=environment(), check=False)
+        return done.returncode == 0
+    return False
 
 
 def _load_from_docker(layout: Layout, references: Sequence[str]) -> None:
