@@ -1,0 +1,74 @@
+"""Live progress of the demo's steps: spinners and times on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress as RichProgress
+from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+
+class Step:
+    """One step under way; `say` tells what is being waited for."""
+
+    def __init__(self, progress: "Progress", title: str, task: TaskID | None) -> None:
+        self._progress = progress
+        self._title = title
+        self._task = task
+        self._said = ""
+        self.started = time.monotonic()
+
+    def say(self, message: str) -> None:
+        """Show `message`; repeating the last one shows nothing new."""
+        if message == self._said:
+            return
+        self._said = message
+        self._progress.show(self._title, message, self._task, time.monotonic() - self.started)
+
+
+class Progress:
+    """All steps of a run."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._live = (
+            RichProgress(
+                SpinnerColumn(finished_text="[green]✓[/green]"),
+                TextColumn("[bold]{task.description}[/bold]"),
+                TimeElapsedColumn(),
+                TextColumn("[dim]{task.fields[message]}[/dim]"),
+                console=console,
+            )
+            if console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> "Progress":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, title: str, message: str, task: TaskID | None, seconds: float) -> None:
+        """Show what a step waits for."""
+        if self._live is not None and task is not None:
+            self._live.update(task, message=message)
+        else:
+            print(f"  [{seconds:5.0f}s] {title}: {message}", flush=True)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """A step; its end is shown with its length."""
+        task = self._live.add_task(title, total=1, message="") if self._live is not None else None
+        if self._live is None:
+            print(f"→ {title}", flush=True)
+        step = Step(self, title, task)
+        yield step
+        if self._live is not None and task is not None:
+            self._live.update(task, completed=1)
+        else:
+            print(f"✓ {title} ({time.monotonic() - step.started:.0f}s)", flush=True)
