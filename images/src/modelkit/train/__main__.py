@@ -68,12 +68,12 @@ def _train(environ: Mapping[str, str]) -> tuple[TrainingResult, ExitCode]:
 
 
 def _run(config: TrainerConfig, environ: Mapping[str, str]) -> TrainingResult:
-    from modelkit.train.progress import Progress, serve_metrics
+    from modelkit.train.progress import Progress, served_metrics
     from modelkit.train.run import run_training
 
     progress = Progress()
-    serve_metrics(progress, environment.METRICS_PORT)
-    return run_training(config, environ, progress, available_cores())
+    with served_metrics(progress, environment.METRICS_PORT):
+        return run_training(config, environ, progress, available_cores())
 
 
 def _failed(reason: str, message: str) -> TrainingResult:

@@ -46,6 +46,8 @@ class Export:
 
     model: bytes | None = None
     layout: OnnxLayout | None = None
+    session: Any = None
+    """The model, loaded in ONNX Runtime."""
     message: str | None = None
     """Without a model: what didn't fit."""
 
@@ -76,7 +78,7 @@ def export_onnx(name: str, pipeline: Any, columns: Sequence[InputColumn], rows: 
             logger.info("no ONNX", extra={"variant": str(variant), "error": type(exc).__name__})
         else:
             if problem is None:
-                return Export(model, layout)
+                return Export(model, layout, session)
         problems.append(problem)
     return Export(message=f"no ONNX for {name}: {problems[0]}; served from model.skops instead")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.artifact.model import onnx_answers, open_onnx
+from modelkit.artifact.model import onnx_answers
 from modelkit.artifact.native import dump_native
 from modelkit.artifact.signature import InputColumn, OutputColumn, Signature, dump_signature
 from modelkit.contract import files
@@ -58,8 +58,8 @@ class Finished:
 
     def serve(self, rows: Array) -> tuple[Array, Array | None]:
         """Predictions and probabilities as a server of this version gives them."""
-        if self.export.model is not None and self.export.layout is not None:
-            return onnx_answers(open_onnx(self.export.model), self.export.layout, self.columns, rows)
+        if self.export.layout is not None:
+            return onnx_answers(self.export.session, self.export.layout, self.columns, rows)
         probable = self.answers.probabilities is not None
         return np.asarray(self.pipeline.predict(rows)), self.pipeline.predict_proba(rows) if probable else None
 

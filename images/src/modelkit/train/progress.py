@@ -1,6 +1,8 @@
 """How far a run is, for the operator to scrape from /metrics while it lasts."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
@@ -58,14 +60,21 @@ class Progress:
         self._ratio.set(_START["Searching"] + span * done / total)
 
 
-def serve_metrics(progress: Progress, port: int) -> bool:
-    """Answer /metrics on `port` from a daemon thread; False, and a warning, when the port is taken.
+@contextmanager
+def served_metrics(progress: Progress, port: int) -> Iterator[int | None]:
+    """Answer /metrics from a daemon thread meanwhile; gives the port (0 picks one), None when it is taken.
 
     A run is worth more than its progress bar, so nothing here ends it.
     """
     try:
-        start_http_server(port, registry=progress.registry)
+        server, thread = start_http_server(port, registry=progress.registry)
     except OSError as exc:
         logger.warning("no /metrics: the port can't be opened", extra={"port": port, "error": exc.strerror})
-        return False
-    return True
+        yield None
+        return
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -24,7 +24,7 @@ from modelkit.contract.result import ChampionResult, TrainingResult
 from modelkit.data.columns import Rows
 from modelkit.data.dataset import Dataset, build_dataset
 from modelkit.data.source import read_source
-from modelkit.errors import RefusedError
+from modelkit.errors import RefusedError, StoreError
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.metrics import compute_metrics
 from modelkit.evaluate.trivial import answer_trivially
@@ -52,7 +52,7 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     RefusedError for a specification or data that no retry can mend, StoreError and ArtifactError otherwise.
     """
     started = time.monotonic()
-    store = Store.open(config.store, environ)
+    store = _open_store(config, environ)
     path = version_directory(config.namespace, config.name, config.version)
     if (written := _written_before(store, path, config)) is not None:
         return written
@@ -77,6 +77,13 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     digest = write_version(store, path, files, _metadata(config, result))
     progress.enter("Done")
     return replace(result, digest=digest, path=path)
+
+
+def _open_store(config: TrainerConfig, environ: Mapping[str, str]) -> Store:
+    try:
+        return Store.open(config.store, environ)
+    except StoreError as exc:  # nothing was contacted yet: the address or its settings don't fit
+        raise RefusedError("BadStoreAddress", str(exc)) from exc
 
 
 def _read(
@@ -121,7 +128,7 @@ def _train(
     )
     progress.enter("Fitting")
     fitted = fit(ranked[0], parts.train.rows, target, jobs=cores)
-    answers = answer(fitted, parts.evaluation.rows, parts.evaluation.target, classes)
+    answers = answer(ranked[0], fitted, parts.evaluation.rows, parts.evaluation.target, classes)
     progress.enter("Exporting")
     name = ranked[0].candidate.name
     source = parts.source_test
@@ -133,7 +140,7 @@ def _train(
         trials=ranked,
         pipeline=fitted,
         answers=answers,
-        source_answers=None if source is None else answer(fitted, source.rows, source.target, classes),
+        source_answers=None if source is None else answer(ranked[0], fitted, source.rows, source.target, classes),
         export=export_onnx(name, fitted, dataset.columns, parts.evaluation.rows, answers),
         result=TrainingResult(outcome="Succeeded"),
         notes=(),

@@ -6,7 +6,8 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,7 @@ def rank_trials(
     def score(trial: Trial, train: NDArray[np.intp], test: NDArray[np.intp]) -> float:
         nonlocal done
         fitted = fit(trial, take(rows, train), target[train])
-        answers = answer(fitted, take(rows, test), target[test], classes)
+        answers = answer(trial, fitted, take(rows, test), target[test], classes)
         with lock:
             done += 1
             on_fit(done, total)
@@ -105,23 +106,20 @@ def fit(trial: Trial, rows: Rows, target: NDArray[Any], jobs: int | None = None)
     threaded = "n_jobs" in model.get_params(deep=False)
     if threaded:
         model.set_params(n_jobs=jobs)
-    try:
+    with _refused(trial, f"can't be fitted to {len(target)} rows"):
         pipeline.fit(rows, target)
-    except _FIT_ERRORS as exc:
-        raise RefusedError(
-            "FitFailed", f"{trial.candidate} can't be fitted to these {len(target)} rows: {_without_values(exc)}"
-        ) from exc
     if threaded:
         model.set_params(n_jobs=None)  # a server answers single rows faster without threads
     return pipeline
 
 
-def answer(fitted: Any, rows: Rows, truth: NDArray[Any], classes: tuple[Any, ...] | None) -> Answers:
-    """What a fitted pipeline says to rows whose truth is known."""
-    predictions = np.asarray(fitted.predict(rows))
-    if classes is None:
-        return Answers(REGRESSION, truth, predictions)
-    probabilities = fitted.predict_proba(rows) if hasattr(fitted, "predict_proba") else None
+def answer(trial: Trial, fitted: Any, rows: Rows, truth: NDArray[Any], classes: tuple[Any, ...] | None) -> Answers:
+    """What the trial's fitted pipeline says to rows whose truth is known; RefusedError when it can't answer."""
+    with _refused(trial, f"can't answer {len(truth)} rows"):
+        predictions = np.asarray(fitted.predict(rows))
+        if classes is None:
+            return Answers(REGRESSION, truth, predictions)
+        probabilities = fitted.predict_proba(rows) if hasattr(fitted, "predict_proba") else None
     return Answers(CLASSIFICATION, truth, predictions, probabilities, classes)
 
 
@@ -149,6 +147,14 @@ def _best_first(trials: list[Trial], metric: str) -> list[Trial]:
         )
     sign = improvement(metric, 1.0, 0.0)
     return sorted(trials, key=lambda trial: math.inf if math.isnan(trial.mean) else -sign * trial.mean)
+
+
+@contextmanager
+def _refused(trial: Trial, what: str) -> Iterator[None]:
+    try:
+        yield
+    except _FIT_ERRORS as exc:
+        raise RefusedError("FitFailed", f"{trial.candidate} {what}: {_without_values(exc)}") from exc
 
 
 def _without_values(exc: Exception) -> str:
