@@ -142,7 +142,7 @@ class Cluster:
         if state is None:
             raise DevClusterError(
                 f"there is no cluster {self.name}: make it by "
-                f"`python -m devcluster up --name {self.name} --tier {self.tier}`"
+                f"`python -m devcluster up --name {self.name}`"
             )
         return build_layout(state)
 
