@@ -147,7 +147,7 @@ Conditions = Annotated[
     ),
 ]
 
-MetricValues = Annotated[dict[str, float], Field(json_schema_extra={"maxProperties": 32})]
+MetricValues = Annotated[dict[str, float], Field(max_length=32)]
 
 
 class VersionStatus(ApiModel):

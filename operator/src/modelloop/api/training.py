@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from modelkit.contract.estimators import BUILTIN_DATASETS, CLASSIFIERS, ESTIMATORS, REGRESSORS
-from modelkit.contract.metrics import METRICS
 from pydantic import AwareDatetime, ConfigDict, Field
 
+from modelkit.contract.estimators import BUILTIN_DATASETS, CLASSIFIERS, ESTIMATORS, REGRESSORS
+from modelkit.contract.metrics import METRICS
 from modelloop.api.common import (
     ApiModel,
     Conditions,
@@ -188,9 +188,9 @@ class ModelTrainingSpec(ApiModel):
         tuple[Gate, ...],
         Field(
             max_length=20,
-            description="Every gate must pass. With none, the version must beat the trivial predictor. A version "
-            "must also be at least as good as the champion on the same rows, unless a gate on maxDrop "
-            "says how much it may lose.",
+            description="Every gate must pass. With none on min or max, the version must beat the trivial "
+            "predictor. A version must also be at least as good as the champion on the same rows, unless a gate on "
+            "maxDrop says how much it may lose.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["metric"]},
         ),
     ] = ()
@@ -245,7 +245,7 @@ class FailedGate(ApiModel):
     """A gate that a version didn't meet."""
 
     metric: Annotated[str, Field(max_length=64)]
-    rule: Annotated[str, Field(max_length=32, description="min, max, maxDrop or trivial.")]
+    rule: Annotated[str, Field(max_length=32, description="min, max, maxDrop, trivial or primary.")]
     value: float | None = None
     limit: float | None = None
     message: Annotated[str, Field(max_length=512)] = ""

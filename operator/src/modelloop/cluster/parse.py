@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from modelloop.decide.deployment import ObservedServer
 from modelloop.decide.pods import ObservedPod
-from modelloop.decide.training import ObservedJob
+from modelloop.decide.runs import ObservedJob
 from modelloop.desired.labels import DIGEST, TEMPLATE_HASH_ANNOTATION
 
 Object = dict[str, Any]
@@ -46,7 +46,13 @@ def parse_job(job: Object) -> ObservedJob:
         message=failed.get("message", ""),
         reason=failed.get("reason", ""),
         ttl_set="ttlSecondsAfterFinished" in job.get("spec", {}),
+        ended=None if state == "Active" else _time_of(complete if state == "Complete" else failed),
     )
+
+
+def _time_of(condition: Object) -> datetime | None:
+    text = condition.get("lastTransitionTime")
+    return parse_timestamp(text) if text else None
 
 
 def parse_pod(pod: Object) -> ObservedPod:

@@ -9,11 +9,11 @@ from modelloop.cluster.equality import is_applied, with_applied_hash
 from modelloop.cluster.parse import Object, is_owned_by, parse_job, parse_pod, parse_server
 from modelloop.decide.deployment import ObservedDeployment, ObservedServer, Target
 from modelloop.decide.monitor import ObservedModel, ObservedMonitor
-from modelloop.decide.training import ObservedTraining, RetrainWish
+from modelloop.decide.runs import ObservedTraining, RetrainWish
 from modelloop.desired.deployment import build_server, server_selector, service_address
 from modelloop.desired.labels import DIGEST, RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION
 from modelloop.desired.names import cron_job_name
-from modelloop.desired.training import pod_hash, spec_hash
+from modelloop.desired.training import find_spec_problem, pod_hash, spec_hash
 from modelloop.desired.workload import WorkloadSettings
 
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
@@ -43,6 +43,7 @@ def read_training(cache: Cache, key: Key, body: Object, apply_error: str) -> Obs
         jobs=tuple(jobs),
         pods=tuple(parse_pod(pod) for pod in pods),
         apply_error=apply_error,
+        spec_problem=find_spec_problem(spec),
     )
 
 

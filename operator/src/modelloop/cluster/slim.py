@@ -41,7 +41,7 @@ def _job(body: Object) -> Object:
     status, spec = body.get("status", {}), body.get("spec", {})
     kept = {key: spec[key] for key in ("ttlSecondsAfterFinished", "suspend") if key in spec}
     conditions = [
-        {key: condition.get(key, "") for key in ("type", "status", "reason", "message")}
+        {key: condition.get(key, "") for key in ("type", "status", "reason", "message", "lastTransitionTime")}
         for condition in status.get("conditions", [])
     ]
     return {"spec": kept, "status": {"conditions": conditions}}

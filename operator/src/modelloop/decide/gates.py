@@ -11,7 +11,6 @@ from typing import Literal
 
 from modelkit.contract.metrics import improvement
 from modelkit.contract.result import TrainingResult
-
 from modelloop.api.training import FailedGate, Gate
 
 Verdict = Literal["Approved", "Rejected", "Inconclusive"]
@@ -39,6 +38,7 @@ def judge(result: TrainingResult, gates: Sequence[Gate]) -> Judgement:
         *_judge_trivial(result, gates),
         *_judge_champion(result, gates),
     ]
+    findings.extend(_judge_primary(result, findings))
     if not findings:
         return Judgement(verdict="Approved", message=_approval(result))
     verdict: Verdict = "Rejected" if any(not finding.inconclusive for finding in findings) else "Inconclusive"
@@ -74,8 +74,11 @@ def _judge_limit(metric: str, rule: str, value: float | None, limit: float, *, p
 
 
 def _judge_trivial(result: TrainingResult, gates: Sequence[Gate]) -> Iterator[_Finding]:
-    """With no gates, the version must beat the trivial predictor by its primary metric."""
-    if gates:
+    """With no gate on a value, the version must beat the trivial predictor by its primary metric.
+
+    A gate on maxDrop alone would let anything pass as the first version: there is no champion to drop from.
+    """
+    if any(gate.min is not None or gate.max is not None for gate in gates):
         return
     metric = result.metric or ""
     value, trivial = _finite(result.metrics.get(metric)), _finite(result.trivial.get(metric))
@@ -95,6 +98,13 @@ def _judge_champion(result: TrainingResult, gates: Sequence[Gate]) -> Iterator[_
     if result.champion is None or any(gate.max_drop is not None for gate in gates):
         return
     yield from _judge_drop(result, metric, 0.0, None)
+
+
+def _judge_primary(result: TrainingResult, findings: Sequence[_Finding]) -> Iterator[_Finding]:
+    """The champion's value is its primary metric: there is no champion without it."""
+    metric = result.metric or ""
+    if _finite(result.metrics.get(metric)) is None and not any(item.gate.metric == metric for item in findings):
+        yield _missing(metric, "primary", None)
 
 
 def _judge_drop(result: TrainingResult, metric: str, max_drop: float, confidence: float | None) -> Iterator[_Finding]:
@@ -128,7 +138,7 @@ def _judge_drop(result: TrainingResult, metric: str, max_drop: float, confidence
 
 
 def _missing(metric: str, rule: str, limit: float | None) -> _Finding:
-    message = f"{metric or 'the metric'} couldn't be measured on the evaluation rows, so its {rule} gate can't decide"
+    message = f"{metric or 'the primary metric'} couldn't be measured on the evaluation rows ({rule})"
     return _Finding(FailedGate(metric=metric, rule=rule, limit=limit, message=message), True)
 
 

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     EXITED = "Exited"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     INCONCLUSIVE = "Inconclusive"
+    INVALID_RESULT = "InvalidResult"
     INVALID_SPEC = "InvalidSpec"
     MONITOR_FAILED = "MonitorFailed"
     NOT_DECIDED = "NotDecided"

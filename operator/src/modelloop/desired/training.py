@@ -1,5 +1,6 @@
 """Builds what a training run is made of: the trainer's configuration and its Job."""
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,6 @@ from modelkit.contract.environment import METRICS_PORT, ExitCode
 from modelkit.contract.estimators import CLASSIFIERS
 from modelkit.contract.files import DATA_MOUNT
 from modelkit.contract.metrics import PRIMARY_METRIC
-
 from modelloop.api.common import Resources
 from modelloop.api.training import ChampionStatus, Feedback, ModelTrainingSpec, RunStatus, Trigger
 from modelloop.desired import labels, names
@@ -29,11 +29,14 @@ from modelloop.desired.workload import (
     WorkloadSettings,
     build_pod_spec,
     content_hash,
+    store_secrets,
     store_uri,
 )
 
 KIND = "ModelTraining"
 CONTAINER = "trainer"
+MAX_CONFIG_BYTES = 60_000
+"""Of what users may make as long as they like; a status field and the kernel bound the whole configuration."""
 _DEFAULT_RESOURCES = Resources(requests={"cpu": "250m", "memory": "512Mi"}, limits={"memory": "2Gi"})
 
 _RESULT_FIELDS = {
@@ -62,6 +65,17 @@ def primary_metric(spec: ModelTrainingSpec) -> str:
             return gate.metric
     is_classifier = spec.candidates[0].estimator in CLASSIFIERS
     return PRIMARY_METRIC["Classification" if is_classifier else "Regression"]
+
+
+def find_spec_problem(spec: ModelTrainingSpec) -> str:
+    """Why no run of `spec` can begin; empty when one can. A pod's environment holds its configuration."""
+    size = len(json.dumps(spec.model_dump(mode="json", include={"data", "candidates"})))
+    if size <= MAX_CONFIG_BYTES:
+        return ""
+    return (
+        f"spec.data and spec.candidates are {size} bytes of JSON; at most {MAX_CONFIG_BYTES} can be given to a pod: "
+        "name fewer features, or leave spec.data.features out, and shorten the parameters"
+    )
 
 
 def data_claim(uri: str) -> str | None:
@@ -165,9 +179,9 @@ def build_job(
         default_resources=_DEFAULT_RESOURCES,
         ports={"metrics": METRICS_PORT},
     )
-    mounts = Mounts(store_claim=names.store_claim(spec.storage.uri), data_claim=data_claim(spec.data.uri))
+    mounts = Mounts(store_claim=names.store_claim(run.storage.uri), data_claim=data_claim(spec.data.uri))
     secrets = Secrets(
-        store=spec.storage.secret_ref.name if spec.storage.secret_ref else None,
+        store=store_secrets(run.storage).store,
         data=spec.data.secret_ref.name if spec.data.secret_ref else None,
     )
     return {

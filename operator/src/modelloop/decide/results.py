@@ -1,0 +1,186 @@
+"""Decides how a run ends: what its Job and pod say becomes a record and, when approved, the champion. Pure."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelkit.contract.codec import ContractError, loads
+from modelkit.contract.result import TrainingResult
+from modelloop.api.training import ChampionStatus, RunRecord, RunStatus
+from modelloop.decide.gates import Judgement, judge
+from modelloop.decide.pods import ObservedPod, find_problem, newest
+from modelloop.decide.reasons import Reason
+from modelloop.decide.runs import ObservedJob, ObservedTraining, find_run_problem
+
+RESULT_GRACE = timedelta(seconds=10)
+"""How long the end of a pod may be seen after the end of its Job: two watches have no common order."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that came to its end in this pass."""
+
+    record: RunRecord
+    champion: ChampionStatus | None = None
+
+
+def decide_end(observed: ObservedTraining, run: RunStatus, job: ObservedJob | None, now: datetime) -> Ended | None:
+    """How `run` ended; None while it is under way."""
+    if job is None or job.state == "Active":
+        return _supersede(observed, run, job, now)
+    if _is_result_awaited(observed, job, now):
+        return None
+    if job.state == "Failed":
+        return Ended(_failure(observed, run, job, now))
+    pod = next((pod for pod in observed.pods if pod.exit_code == 0), None)
+    if pod is None:
+        message = (
+            f"Job {run.job!r} is complete, but its pod and the result in its termination message are gone; the run "
+            "is repeated once"
+        )
+        return Ended(_record(run, now, verdict="Failed", reason=Reason.RESULT_LOST, message=message))
+    try:
+        return _judge_result(observed, run, loads(TrainingResult, pod.terminated_message), now)
+    except (ContractError, ValidationError) as exc:
+        message = (
+            f"the termination message of pod {pod.name!r} isn't the result that the contract asks of a trainer: "
+            f"{_first_error(exc)}; the operator and the trainer image must be of releases that fit each other"
+        )
+        return Ended(_record(run, now, verdict="Failed", reason=Reason.INVALID_RESULT, message=message))
+
+
+def _is_result_awaited(observed: ObservedTraining, job: ObservedJob, now: datetime) -> bool:
+    """Whether the end of the Job is known already, but not yet the end of the pod that tells why."""
+    if job.state == "Complete":
+        known = any(pod.exit_code == 0 for pod in observed.pods)
+    else:
+        known = bool(observed.pods) and all(pod.exit_code is not None for pod in observed.pods)
+    return not known and job.ended is not None and now < job.ended + RESULT_GRACE
+
+
+def _judge_result(observed: ObservedTraining, run: RunStatus, result: TrainingResult, now: datetime) -> Ended:
+    """Raises ContractError or ValidationError for a result that can't be stored in the status as it is."""
+    if not _DIGEST.fullmatch(result.digest or ""):
+        raise ContractError(f"digest must be sha256:<64 hex digits>; found {result.digest!r}")
+    if not result.path:
+        raise ContractError("path must be set")
+    judgement = judge(result, observed.spec.gates)
+    record = _judged_record(run, result, judgement, now)
+    return Ended(record, champion=_champion(run, result, now) if judgement.verdict == "Approved" else None)
+
+
+def _first_error(exc: ContractError | ValidationError) -> str:
+    if isinstance(exc, ContractError):
+        return str(exc)
+    error = exc.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+
+
+def _supersede(observed: ObservedTraining, run: RunStatus, job: ObservedJob | None, now: datetime) -> Ended | None:
+    """A run that can't start and whose spec was changed meanwhile makes room for one of the new spec."""
+    if run.spec_hash == observed.spec_hash and run.pod_hash == observed.pod_hash:
+        return None
+    problem = find_run_problem(observed, job, now)
+    if problem is not None and (problem.blocked or observed.apply_error):
+        why = problem.message
+    elif job is None:
+        # A Job that was made now would be of the new spec, under a configuration of the old one.
+        why = "its Job isn't there"
+    else:
+        return None
+    message = f"couldn't start, and the spec was changed meanwhile: {why}"
+    record = _record(run, now, verdict="Superseded", reason=Reason.SUPERSEDED, message=message)
+    return Ended(record)
+
+
+def _failure(observed: ObservedTraining, run: RunStatus, job: ObservedJob, now: datetime) -> RunRecord:
+    pod = newest(pod for pod in observed.pods if pod.exit_code not in (None, 0))
+    result = _parse_failure(pod)
+    if result is not None and result.reason:
+        return _record(run, now, verdict="Failed", reason=result.reason, message=result.message or "")
+    problem = find_problem(pod) if pod is not None else None
+    if problem is not None:
+        return _record(run, now, verdict="Failed", reason=problem.reason, message=problem.message)
+    message = f"Job {run.job!r} failed: {job.message or 'no details'}"
+    return _record(run, now, verdict="Failed", reason=job.reason or Reason.EXITED, message=message)
+
+
+def _parse_failure(pod: ObservedPod | None) -> TrainingResult | None:
+    """What the trainer says of its failure; None for what the container runtime or a crash left."""
+    if pod is None:
+        return None
+    try:
+        return loads(TrainingResult, pod.terminated_message)
+    except ContractError:
+        return None
+
+
+def _record(run: RunStatus, now: datetime, *, verdict: str, reason: str, message: str, **fields: Any) -> RunRecord:
+    return RunRecord.model_validate(
+        {
+            "number": run.number,
+            "verdict": verdict,
+            "reason": str(reason)[:128],
+            "message": message[:2048],
+            "trigger": run.trigger,
+            "spec_hash": run.spec_hash,
+            "pod_hash": run.pod_hash,
+            "start_time": run.start_time,
+            "completion_time": now,
+            **fields,
+        }
+    )
+
+
+def _judged_record(run: RunStatus, result: TrainingResult, judgement: Judgement, now: datetime) -> RunRecord:
+    reasons = {"Approved": Reason.APPROVED, "Rejected": Reason.REJECTED, "Inconclusive": Reason.INCONCLUSIVE}
+    notes = [judgement.message, result.champion_message or "", result.format_message or ""]
+    champion = result.champion
+    return _record(
+        run,
+        now,
+        verdict=judgement.verdict,
+        reason=reasons[judgement.verdict],
+        message="; ".join(note for note in notes if note),
+        path=result.path,
+        digest=result.digest,
+        estimator=result.estimator,
+        metric=result.metric,
+        metrics=_finite(result.metrics),
+        champion_number=champion.number if champion else None,
+        champion_metrics=_finite(champion.metrics) if champion else {},
+        evaluated_on=result.evaluated_on,
+        train_rows=result.train_rows,
+        test_rows=result.test_rows,
+        feedback_rows=result.feedback_rows,
+        format=result.format,
+        failed_gates=judgement.failed[:24],
+    )
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Without what JSON can't say: the API server would refuse the whole status."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _champion(run: RunStatus, result: TrainingResult, now: datetime) -> ChampionStatus:
+    metric = result.metric or ""
+    return ChampionStatus(
+        number=run.number,
+        path=result.path or "",
+        digest=result.digest or "",
+        storage=run.storage,
+        estimator=result.estimator,
+        task=result.task,
+        metric=metric,
+        value=result.metrics[metric],
+        spec_hash=run.spec_hash,
+        feedback=run.feedback,
+        approved_time=now,
+    )
