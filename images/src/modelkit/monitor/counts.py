@@ -86,26 +86,28 @@ def select_labelled(reference: Reference, meta: "pa.Table") -> Labelled:
     """The rows with feedback, in the terms of the version's classes."""
     known = meta.filter(meta["label"].is_valid())
     if reference.classes is None:
-        predictions, labels = _to_floats(known["prediction"]), _to_floats(known["label"])
-        usable = np.isfinite(predictions) & np.isfinite(labels)
-    else:
-        positions = {category_key(label): position for position, label in enumerate(reference.classes)}
-        predictions = _to_positions(known["prediction"], positions)
-        labels = _to_positions(known["label"], positions)
-        usable = (predictions >= 0) & (labels >= 0)
+        return _select_numbers(reference, known)
+    positions = {category_key(label): position for position, label in enumerate(reference.classes)}
+    predictions = _to_positions(known["prediction"], positions)
+    labels = _to_positions(known["label"], positions)
+    usable = (predictions >= 0) & (labels >= 0)
     probabilities = known["probabilities"]
-    complete = known.num_rows > 0 and probabilities.null_count == 0
+    scores = _stack(probabilities) if probabilities.null_count == 0 else np.empty((0, 0))
     answers = Answers(
         task=reference.task,
         truth=labels[usable],
         predictions=predictions[usable],
-        probabilities=_stack(probabilities)[usable] if complete else None,
-        classes=None if reference.classes is None else tuple(range(len(reference.classes))),
+        probabilities=scores[usable] if scores.shape == (known.num_rows, len(positions)) else None,
+        classes=tuple(range(len(positions))),
     )
-    return Labelled(
-        answers=answers,
-        unusable=int(len(usable) - np.count_nonzero(usable)),
-    )
+    return Labelled(answers=answers, unusable=int(np.count_nonzero(~usable)))
+
+
+def _select_numbers(reference: Reference, known: "pa.Table") -> Labelled:
+    predictions, labels = _to_floats(known["prediction"]), _to_floats(known["label"])
+    usable = np.isfinite(predictions) & np.isfinite(labels)
+    answers = Answers(task=reference.task, truth=labels[usable], predictions=predictions[usable])
+    return Labelled(answers=answers, unusable=int(np.count_nonzero(~usable)))
 
 
 def _compare(name: str, entry: Mapping[str, Any], values: "pa.ChunkedArray | None", rows: int) -> Column:
@@ -134,15 +136,16 @@ def _count_numbers(entry: Mapping[str, Any], values: "pa.ChunkedArray") -> Histo
 
 
 def _to_floats(values: "pa.ChunkedArray") -> NDArray[np.float64]:
-    array = _to_array(values)
-    return array.astype(np.float64) if array.dtype.kind in "iufb" else parse_numbers(array)[0]
+    numbers, _ = parse_numbers(_to_array(values))
+    return numbers.astype(np.float64)
 
 
 def _to_positions(values: "pa.ChunkedArray", positions: Mapping[str | None, int]) -> NDArray[np.int64]:
     """Each value's position, -1 for one that has none."""
     encoded = values.combine_chunks().dictionary_encode()
-    of_each = np.array([positions.get(category_key(value), -1) for value in encoded.dictionary.to_pylist()], np.int64)
-    return of_each[encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)]
+    found = [positions.get(category_key(value), -1) for value in encoded.dictionary.to_pylist()]
+    indices = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.asarray(np.array(found, dtype=np.int64)[indices], dtype=np.int64)
 
 
 def _to_array(values: Any) -> NDArray[Any]:

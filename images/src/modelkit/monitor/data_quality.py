@@ -111,7 +111,7 @@ def _describe(found: Sequence[Problem], affected: int, features: int) -> str:
         )
     worst = found[0]
     return (
-        f"{affected} of {plural(features, 'feature')} have bad values; worst: {format_share(worst.share)} of "
+        f"bad values in {affected} of {plural(features, 'feature')}; worst: {format_share(worst.share)} of "
         f"{worst.feature!r} {worst.kind} ({format_share(worst.reference_share)} in the reference, "
         f"at most {limit} more allowed)"
     )

@@ -101,7 +101,7 @@ def discoveries(p_values: Sequence[float], rate: float) -> list[bool]:
         return []
     ordered = np.sort(np.asarray(p_values, dtype=np.float64))
     passed = np.flatnonzero(ordered <= rate * np.arange(1, len(ordered) + 1) / len(ordered))
-    limit = ordered[passed[-1]] if len(passed) else -1.0
+    limit = float(ordered[passed[-1]]) if len(passed) else -1.0
     return [p_value <= limit for p_value in p_values]
 
 

@@ -1,12 +1,14 @@
 """How numbers and states read in messages and reports."""
 
+from dataclasses import replace
+
 from modelkit.contract.result import CheckResult
 
 OK, BREACHED, UNKNOWN = "OK", "Breached", "Unknown"
 """States of a check."""
 
-MAX_MESSAGE = 1024
-"""Characters that a check's message may have in the status."""
+MAX_MESSAGE, MAX_NAME = 1024, 256
+"""Characters that a check's message, and a feature's name, may have in the status."""
 
 
 def format_number(value: float) -> str:
@@ -30,6 +32,14 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def mention_skipped(check: CheckResult, segments: int) -> CheckResult:
+    """Say that captured requests were lost, where there were any."""
+    if segments == 0:
+        return check
+    verb = "was" if segments == 1 else "were"
+    return replace(check, message=f"{check.message}; {plural(segments, 'damaged capture segment')} {verb} left out")
+
+
 def too_few_rows(name: str, rows: int, min_rows: int) -> CheckResult:
     """A check that has no opinion because there was too little to look at."""
     found = "no rows" if rows == 0 else plural(rows, "row")
@@ -39,3 +49,13 @@ def too_few_rows(name: str, rows: int, min_rows: int) -> CheckResult:
         message=f"{found} in the window; at least {min_rows:,} are needed",
         rows=rows,
     )
+
+
+def fit_status(check: CheckResult) -> CheckResult:
+    """The check with texts that the status accepts; a column's name can be longer than that."""
+    worst = tuple(replace(finding, name=_shorten(finding.name, MAX_NAME)) for finding in check.worst)
+    return replace(check, message=_shorten(check.message, MAX_MESSAGE), worst=worst)
+
+
+def _shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

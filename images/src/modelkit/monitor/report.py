@@ -1,0 +1,75 @@
+"""report.json: one window's verdicts and aggregates, for programs. Holds no value of any request."""
+
+import json
+from typing import Any
+
+from modelkit.contract.codec import to_plain
+from modelkit.contract.config import MonitorConfig
+from modelkit.monitor.bins import describe_bins
+from modelkit.monitor.counts import Column
+from modelkit.monitor.window import Examination
+
+FORMAT = 1
+
+
+def build_report(config: MonitorConfig, examination: Examination) -> bytes:
+    """The content of report.json: the window as in the status, then every feature and output with its
+    bins."""
+    counts = examination.counts
+    drifts = {drift.name: drift for drift in (*examination.drifts, *examination.output_drifts)}
+    report = {
+        "format": FORMAT,
+        "namespace": config.namespace,
+        "monitor": config.name,
+        "deployment": config.deployment,
+        "limits": {
+            "minRows": config.min_rows,
+            "maxDistance": config.drift.max_distance,
+            "falseDiscoveryRate": config.drift.false_discovery_rate,
+            "maxDriftedShare": config.drift.max_drifted_share,
+            "maxDrop": config.quality.max_drop,
+            "minLabels": config.quality.min_labels,
+        },
+        "window": to_plain(examination.result),
+        "skippedSegments": examination.skipped_segments,
+        "quality": _quality(examination),
+        "features": [_describe(column, drifts.get(column.name)) for column in counts.features],
+        "outputs": [_describe(column, drifts.get(column.name), show_all=True) for column in counts.outputs],
+    }
+    return json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _quality(examination: Examination) -> dict[str, Any] | None:
+    estimate = examination.estimate
+    if estimate is None:
+        return None
+    return {
+        "metric": estimate.metric,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "reference": estimate.reference,
+        "drop": estimate.drop,
+        "pValue": estimate.p_value,
+        "labels": estimate.labels,
+    }
+
+
+def _describe(column: Column, drift: Any, show_all: bool = False) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "kind": column.entry["kind"],
+        "distance": None if drift is None else drift.distance,
+        "pValue": None if drift is None else drift.p_value,
+        "drifted": None if drift is None else drift.drifted,
+        "rows": column.window.rows,
+        "missing": column.window.nulls,
+        "invalid": column.window.invalid,
+        "outside": column.window.outside,
+        "referenceRows": column.reference.rows,
+        "referenceMissing": column.reference.nulls,
+        "bins": [
+            {"label": item.label, "reference": round(item.reference, 6), "window": round(item.window, 6)}
+            for item in describe_bins(column, show_all)
+        ],
+    }

@@ -1,0 +1,90 @@
+"""Look at one window: counts in, checks out. Pure; what is read and written is decided in `__main__`."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from modelkit.contract.config import MonitorConfig
+from modelkit.contract.files import REPORT_HTML, report_directory
+from modelkit.contract.result import CheckResult, WindowResult
+from modelkit.monitor.counts import Counts, Labelled, count_rows, select_labelled
+from modelkit.monitor.data_quality import Problem, check_data_quality, find_problems
+from modelkit.monitor.drift import ColumnDrift, check_drift, check_prediction_drift, compare_columns
+from modelkit.monitor.quality import Estimate, check_quality, estimate_quality
+from modelkit.monitor.reference import Reference
+from modelkit.monitor.wording import fit_status, mention_skipped
+
+if TYPE_CHECKING:
+    from modelkit.store.captures import CapturedRows
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """One window's verdicts and the aggregates behind them, for the report."""
+
+    result: WindowResult
+    counts: Counts
+    drifts: tuple[ColumnDrift, ...]
+    """Of the features that had enough values."""
+    output_drifts: tuple[ColumnDrift, ...]
+    problems: tuple[Problem, ...]
+    estimate: Estimate | None
+    skipped_segments: int
+
+
+def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datetime]:
+    """Start and end of the window that ends now, in whole seconds; never before the version began to
+    serve."""
+    end = now.replace(microsecond=0)
+    start = max(end - timedelta(seconds=config.window_seconds), config.version_since.replace(microsecond=0))
+    return min(start, end), end
+
+
+def examine_window(
+    config: MonitorConfig, reference: Reference, captured: "CapturedRows", bounds: tuple[datetime, datetime]
+) -> Examination:
+    """Run every check on the captured rows of [start, end)."""
+    counts = count_rows(reference, captured.features, captured.meta)
+    labelled = select_labelled(reference, captured.meta)
+    drifts = compare_columns(counts.features, config.drift, config.min_rows)
+    output_drifts = compare_columns(counts.outputs, config.drift, config.min_rows)
+    problems = find_problems(counts.features)
+    metric = config.quality.metric or reference.metric
+    estimate = estimate_quality(labelled, metric, reference.metrics.get(metric), reference.test_rows, config.quality)
+    features, rows = len(counts.features), counts.rows
+    quality_of_data = check_data_quality(problems, features, rows, config.min_rows)
+    checks = (
+        mention_skipped(quality_of_data, captured.skipped_segments),
+        check_drift(drifts, features, rows, config.drift, config.min_rows),
+        check_prediction_drift(output_drifts, rows, config.drift, config.min_rows),
+        check_quality(labelled, rows, metric, estimate, config.quality),
+    )
+    return Examination(
+        result=_build_result(config, bounds, rows, labelled, checks),
+        counts=counts,
+        drifts=drifts,
+        output_drifts=output_drifts,
+        problems=problems,
+        estimate=estimate,
+        skipped_segments=captured.skipped_segments,
+    )
+
+
+def _build_result(
+    config: MonitorConfig,
+    bounds: tuple[datetime, datetime],
+    rows: int,
+    labelled: Labelled,
+    checks: tuple[CheckResult, ...],
+) -> WindowResult:
+    start, end = bounds
+    return WindowResult(
+        start=start,
+        end=end,
+        version=config.version.number,
+        digest=config.version.digest,
+        rows=rows,
+        labels=len(labelled),
+        checks=tuple(fit_status(check) for check in checks),
+        report=f"{report_directory(config.namespace, config.name, end)}/{REPORT_HTML}",
+    )
