@@ -8,6 +8,9 @@ from rich.console import Console
 from rich.progress import Progress as RichProgress
 from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+PLAIN_SECONDS = 5.0
+"""Least time between two plain lines of a step."""
+
 
 class Step:
     """One step under way; `say` tells what is being waited for."""
@@ -17,13 +20,16 @@ class Step:
         self._title = title
         self._task = task
         self._said = ""
+        self._shown: float | None = None
         self.started = time.monotonic()
 
     def say(self, message: str) -> None:
         """Show `message`; repeating the last one shows nothing new."""
-        if message == self._said:
+        now = time.monotonic()
+        too_soon = not self._progress.is_live and self._shown is not None and now - self._shown < PLAIN_SECONDS
+        if message == self._said or too_soon:
             return
-        self._said = message
+        self._said, self._shown = message, now
         self._progress.show(self._title, message, self._task, time.monotonic() - self.started)
 
 
@@ -43,6 +49,11 @@ class Progress:
             if console.is_terminal
             else None
         )
+
+    @property
+    def is_live(self) -> bool:
+        """Whether lines are redrawn in place."""
+        return self._live is not None
 
     def __enter__(self) -> "Progress":
         if self._live is not None:

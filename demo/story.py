@@ -128,7 +128,8 @@ class Story:
             tally = self.outcome.drifted = Tally()
             pairs = list(clinic.rows(DRIFTED, drifted=True))
             for count in clinic.ask_all(pairs, DRIFT_SECONDS, tally):
-                step.say(f"{count} of {len(pairs)} patients; {self._health()}")
+                if count % 10 == 0:
+                    step.say(f"{count} of {len(pairs)} patients; {self._health()}")
             _require_answers(tally)
         with self._progress.step("The monitor finds drift and lost quality") as step:
             self._wait(step, 240, lambda: None if self._request() is not None else self._health())

@@ -77,11 +77,12 @@ class Clinic:
 
     def ask_all(self, pairs: Sequence[tuple[dict[str, float], int]], seconds: float, tally: Tally) -> Iterator[int]:
         """Ask for all of `pairs`, spread over `seconds`; yields how many were asked."""
-        pause = seconds / max(len(pairs), 1)
+        started = time.monotonic()
         for count, (row, label) in enumerate(pairs, start=1):
             self.ask(row, label, tally)
             yield count
-            time.sleep(pause)
+            due = started + seconds * count / len(pairs)
+            time.sleep(max(due - time.monotonic(), 0.0))
 
     def _post(self, path: str, body: Any, request_id: str | None) -> Any:
         headers = {"X-Request-Id": request_id} if request_id else {}
