@@ -6,12 +6,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from modelkit.artifact.native import dump_native
-from modelkit.artifact.signature import InputColumn, OnnxLayout, OutputColumn, Signature, dump_signature
-from modelkit.artifact.version import write_version
-from modelkit.contract.config import VersionRef
-from modelkit.contract.files import MODEL_ONNX, MODEL_SKOPS, SAMPLES, SIGNATURE, version_directory
-from modelkit.store.store import Store
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -23,8 +17,15 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from modelkit.artifact.native import dump_native
+from modelkit.artifact.signature import InputColumn, OnnxLayout, OutputColumn, Signature, dump_signature
+from modelkit.artifact.version import write_version
+from modelkit.contract.config import VersionRef
+from modelkit.contract.files import MODEL_ONNX, MODEL_SKOPS, SAMPLES, SIGNATURE, version_directory
+from modelkit.store.store import Store
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Example:
     """A fitted model, what it is served from, and rows to ask it."""
 
@@ -56,7 +57,8 @@ def store_example(store: Store, example: Example, **changes: bytes) -> VersionRe
     """Write the example as a version; `changes` replaces files."""
     names = {"signature": SIGNATURE, "samples": SAMPLES, "onnx": MODEL_ONNX}
     files = example.files | {names[key]: data for key, data in changes.items()}
-    path = version_directory("team", example.signature.model, f"{example.signature.number}-abc")
+    run = example.signature.onnx.layout if example.signature.onnx else "native"
+    path = version_directory("team", example.signature.model, f"{example.signature.number}-{run}")
     return VersionRef(number=example.signature.number, path=path, digest=write_version(store, path, files, {}))
 
 

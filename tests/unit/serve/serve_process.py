@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import CaptureConfig, LimitsConfig, ServerConfig, StoreConfig, VersionRef
 

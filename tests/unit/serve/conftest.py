@@ -1,0 +1,81 @@
+"""In-process servers of real versions, asked over ASGI."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from modelkit.contract.config import CaptureConfig, LimitsConfig, StoreConfig
+from modelkit.serve.app import App
+from modelkit.serve.loading import LoadedVersion, load_version
+from modelkit.serve.settings import Settings
+from modelkit.store.store import Store
+from tests.unit.serve.serve_models import Example, store_example
+from tests.unit.serve.serve_process import server_config
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded version and a client of its app."""
+
+    example: Example
+    app: App
+    version: LoadedVersion
+    client: httpx.AsyncClient
+    store: Store
+
+    async def predict(self, features: Any, **headers: str) -> httpx.Response:
+        return await self.client.post("/predict", json={"features": features}, headers=headers)
+
+    async def infer(self, **body: Any) -> httpx.Response:
+        return await self.client.post(f"/v2/models/{self.example.signature.model}/infer", json=body)
+
+    async def metric(self, sample: str) -> float:
+        """The value of one line of /metrics."""
+        for line in (await self.client.get("/metrics")).text.splitlines():
+            if line.startswith(f"{sample} "):
+                return float(line.rpartition(" ")[2])
+        raise AssertionError(f"no metric {sample}")
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Load an example as the server does; several in one test are several servers on one store."""
+    with ExitStack() as stack:
+        yield partial(_serve, stack, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """The same, loaded once per example for all tests that only ask."""
+    with ExitStack() as stack:
+        yield cache(partial(_serve, stack, tmp_path_factory.mktemp("shared")))
+
+
+def _serve(
+    stack: ExitStack,
+    folder: Path,
+    example: Example,
+    *,
+    limits: LimitsConfig | None = None,
+    capture: CaptureConfig | None = None,
+) -> Served:
+    root = folder / "store"
+    store = Store.open(StoreConfig(uri=f"file://{root}"), {})
+    config = server_config(root, store_example(store, example), example.signature.model, limits=limits)
+    if capture is not None:
+        config = replace(config, capture=capture)
+    version = load_version(Settings(config=config, port=0, work=folder / "work", pod="pod-0"), store, 1)
+    stack.callback(version.close)
+    app = App(version.service, config.limits, version.cost, stack.enter_context(ThreadPoolExecutor(2)))
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pod")
+    return Served(example, app, version, client, store)
