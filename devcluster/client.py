@@ -26,7 +26,7 @@ class ApiClient:
         url = urlsplit(server)
         context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-        self._connection = http.client.HTTPSConnection(url.hostname or "", url.port, context=context, timeout=10)
+        self._connection = http.client.HTTPSConnection(url.hostname or "", url.port, context=context, timeout=30)
 
     def close(self) -> None:
         """Close the connection."""
@@ -36,7 +36,7 @@ class ApiClient:
         """Whether the API server says that it is ready to serve."""
         try:
             return self._request("GET", "/readyz")[0] == http.client.OK
-        except (OSError, http.client.HTTPException):
+        except DevClusterError:
             return False
 
     def get(self, path: str) -> Object | None:
@@ -63,9 +63,9 @@ class ApiClient:
             self._connection.request(method, path, body=encoded, headers={"Content-Type": content_type})
             answer = self._connection.getresponse()
             return answer.status, answer.read()
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as exc:
             self._connection.close()
-            raise
+            raise DevClusterError(f"the API server doesn't answer {method} {path}: {exc}") from exc
 
     @staticmethod
     def _decode(method: str, path: str, status: int, body: bytes) -> Object:

@@ -141,8 +141,7 @@ class Cluster:
         state = load_state(self.name)
         if state is None:
             raise DevClusterError(
-                f"there is no cluster {self.name}: make it by "
-                f"`python -m devcluster up --name {self.name}`"
+                f"there is no cluster {self.name}: make it by `python -m devcluster up --name {self.name}`"
             )
         return build_layout(state)
 

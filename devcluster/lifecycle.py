@@ -77,7 +77,7 @@ def bring_up(state: ClusterState, options: Options) -> ClusterState:
                 node.apply_objects(client, layout)
                 node.reclaim_volumes(client)
                 node.import_pause_image(layout, tools)
-                _await(state, lambda: node.is_ready(client, layout), seconds=120, what="readiness of the node")
+                _await(state, lambda: node.is_ready(client, layout), seconds=180, what="readiness of the node")
     state = replace(state, ready=True)
     save_state(state)
     return state
@@ -92,10 +92,10 @@ def _start_control_plane(
             node.prepare(layout)
         for name in (each for each in ("etcd", "kube-apiserver", "containerd") if each in commands):
             state = _ensure_process(state, name, commands[name])
-        _await(state, client.is_ready, seconds=60, what="readiness of the API server")
+        _await(state, client.is_ready, seconds=180, what="readiness of the API server")
         for name in commands:
             state = _ensure_process(state, name, commands[name])
-        _await(state, lambda: _has_default_account(client), seconds=60, what="the default service account")
+        _await(state, lambda: _has_default_account(client), seconds=180, what="the default service account")
     return state
 
 

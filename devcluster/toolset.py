@@ -155,7 +155,7 @@ def _build(tool_set: ToolSet, program: str, path: Path) -> None:
         leftover.unlink(missing_ok=True)
     debian.ensure_certificates()
     go = find_go(tool_set.folder)
-    require_free_space(path.parent, 6 if tool_set.name == "kubernetes" else 2, f"building {program}")
+    require_free_space(path.parent, 8 if tool_set.name == "kubernetes" else 2, f"building {program}")
     temporary = path.with_name(f".building-{program}-{os.getpid()}")
     env = environment(CGO_ENABLED="0", GOWORK="off")
     with step(f"building {program}"):

