@@ -21,7 +21,7 @@ SETTINGS = WorkloadSettings(
 
 def digest_of(number: int) -> str:
     """A well-formed digest, another one for each number."""
-    return f"sha256:{number:064x}"
+    return f"sha256:{number:08x}{number:056x}"
 
 
 def training_spec(**fields: Any) -> ModelTrainingSpec:
@@ -101,7 +101,7 @@ def served(number: int, since: datetime = NOW) -> ServedVersion:
         number=number,
         path=f"models/team/cancer/{number}-0a1b2c3d",
         digest=digest,
-        deployment=f"cancer-{digest[-10:]}",
+        deployment=f"cancer-{number:010x}",
         since=since,
     )
 

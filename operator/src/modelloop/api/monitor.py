@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from modelkit.contract.metrics import METRICS
-from modelkit.contract.result import CHECK_STATES
 from pydantic import AwareDatetime, ConfigDict, Field
 
+from modelkit.contract.metrics import METRICS
+from modelkit.contract.result import CHECK_STATES
 from modelloop.api.common import (
     ApiModel,
     Conditions,

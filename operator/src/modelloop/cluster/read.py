@@ -75,7 +75,7 @@ def read_deployment(
             uid=body["metadata"]["uid"],
             settings=settings,
         )
-        for version in (status.stable, status.candidate)
+        for version in (status.stable, status.candidate, status.previous)
         if version is not None
     }
     pods = cache.children(key, "Pod")

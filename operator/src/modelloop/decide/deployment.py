@@ -16,7 +16,7 @@ from modelloop.api.deployment import (
     ServedVersion,
 )
 from modelloop.decide.conditions import ConditionSet
-from modelloop.decide.plan import Event, earliest
+from modelloop.decide.plan import Event
 from modelloop.decide.pods import ObservedPod, Problem, find_problem, newest
 from modelloop.decide.reasons import ConditionType, Reason
 
@@ -24,6 +24,8 @@ FAILED_LIMIT = 10
 MIN_BAKE = timedelta(seconds=10)
 """Endpoints need a moment to follow the selector; the old pods answer until then."""
 REFUSED_EXIT_CODE = 2
+CLOCK_SKEW = timedelta(seconds=5)
+"""Between this process and the API server, which dates the pods."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,6 @@ def decide_deployment(observed: ObservedDeployment, now: datetime) -> Deployment
     stable_server = _server(observed, rollout.stable)
     ready = sum(pod.ready for pod in stable_server.pods) if stable_server else 0
     served = tuple(version for version in (rollout.stable, rollout.candidate, rollout.previous) if version)
-    keep = {version.deployment for version in served}
     next_status = status.model_copy(
         update={
             "observed_generation": observed.generation,
@@ -134,9 +135,20 @@ def decide_deployment(observed: ObservedDeployment, now: datetime) -> Deployment
     return DeploymentPlan(
         status=next_status.model_copy(update={"conditions": conditions}),
         served=served,
-        delete_servers=tuple(server.name for server in observed.servers if server.name not in keep),
+        delete_servers=_servers_to_delete(observed, rollout),
         events=rollout.events,
         check_again_after=_check_again(observed, rollout, now),
+    )
+
+
+def _servers_to_delete(observed: ObservedDeployment, rollout: _Rollout) -> tuple[str, ...]:
+    """Servers of no version in play. What the Service still selects goes only after the Service has turned."""
+    keep = {version.deployment for version in (rollout.stable, rollout.candidate, rollout.previous) if version}
+    selected = observed.service_digest if rollout.stable is not None else ""
+    return tuple(
+        server.name
+        for server in observed.servers
+        if server.name not in keep and (not selected or server.digest_label != selected)
     )
 
 
@@ -162,20 +174,23 @@ def _choose_candidate(observed: ObservedDeployment, rollout: _Rollout, now: date
         return _Rollout(rollout.stable, None, rollout.previous, rollout.failed)
     if _is_failed(target, rollout.failed):
         return _Rollout(rollout.stable, None, rollout.previous, rollout.failed)
-    if rollout.candidate is not None and rollout.candidate.digest == digest:
-        return rollout
+    old = rollout.candidate if rollout.candidate is not None and rollout.candidate.digest == digest else None
+    server = _server(observed, old)
+    # A template that was mended gets its own time: what its predecessor did isn't held against it. While the API
+    # server refuses it there is nothing to wait for.
+    mended = server is not None and server.template_hash != target.template_hash and not observed.apply_error
     candidate = ServedVersion(
         number=target.version.number,
         path=target.version.path,
         digest=digest,
         storage=target.version.storage,
         deployment=target.deployment,
-        since=now,
+        since=now if old is None or mended else old.since,
     )
     event = Event(reason=Reason.ROLLING_OUT, message=f"version {candidate.number} is made ready")
     # A version that comes back while it is still warm is taken out of its old role, not started again.
     previous = rollout.previous if rollout.previous is None or rollout.previous.digest != digest else None
-    return _Rollout(rollout.stable, candidate, previous, rollout.failed, (event,))
+    return _Rollout(rollout.stable, candidate, previous, rollout.failed, (event,) if old is None else ())
 
 
 def _judge_candidate(observed: ObservedDeployment, rollout: _Rollout, now: datetime) -> _Rollout:
@@ -184,13 +199,19 @@ def _judge_candidate(observed: ObservedDeployment, rollout: _Rollout, now: datet
     if candidate is None or server is None:
         return rollout
     if server.is_complete:
+        if not _has_traffic_moved(observed, rollout, now):
+            return rollout
         promoted = candidate.model_copy(update={"since": now})
         event = Event(reason=Reason.PROMOTED, message=f"version {candidate.number} answers all requests now")
         previous = rollout.stable.model_copy(update={"since": now}) if rollout.stable else rollout.previous
-        return _Rollout(promoted, None, previous, rollout.failed, (*rollout.events, event))
+        failed = tuple(item for item in rollout.failed if item.digest != promoted.digest)
+        return _Rollout(promoted, None, previous, failed, (*rollout.events, event))
     problem = _server_problem(server)
     deadline = parse_duration(observed.spec.rollout.progress_deadline)
-    refused = any(pod.exit_code == REFUSED_EXIT_CODE and not pod.running for pod in server.pods)
+    refused = any(
+        pod.exit_code == REFUSED_EXIT_CODE and not pod.running and pod.created >= candidate.since - CLOCK_SKEW
+        for pod in server.pods
+    )
     overdue = now - candidate.since >= deadline
     if not refused and not overdue:
         return rollout
@@ -201,7 +222,7 @@ def _judge_candidate(observed: ObservedDeployment, rollout: _Rollout, now: datet
     entry = FailedVersion(
         number=candidate.number,
         digest=candidate.digest,
-        template_hash=server.template_hash,
+        template_hash=server.template_hash[:64],
         reason=reason,
         message=message[:2048],
         time=now,
@@ -211,31 +232,41 @@ def _judge_candidate(observed: ObservedDeployment, rollout: _Rollout, now: datet
     return _Rollout(rollout.stable, None, rollout.previous, failed, (*rollout.events, event))
 
 
+def _has_traffic_moved(observed: ObservedDeployment, rollout: _Rollout, now: datetime) -> bool:
+    """Whether the last promotion is through, so that its previous version may make room for the next one's."""
+    left = _time_left(observed, rollout, MIN_BAKE, now)
+    return rollout.previous is None or (left is not None and left <= timedelta(0))
+
+
 def _end_bake(observed: ObservedDeployment, rollout: _Rollout, now: datetime) -> _Rollout:
-    left = _bake_left(observed, rollout, now)
-    if rollout.previous is None or left is None or left > timedelta(0):
+    left = _time_left(observed, rollout, _bake_time(observed), now)
+    if left is None or left > timedelta(0):
         return rollout
     return _Rollout(rollout.stable, rollout.candidate, None, rollout.failed, rollout.events)
 
 
-def _bake_left(observed: ObservedDeployment, rollout: _Rollout, now: datetime) -> timedelta | None:
-    """Time until the previous version may go; None while the Service doesn't select the stable one yet."""
+def _bake_time(observed: ObservedDeployment) -> timedelta:
+    return max(parse_duration(observed.spec.rollout.bake_time), MIN_BAKE)
+
+
+def _time_left(observed: ObservedDeployment, rollout: _Rollout, time: timedelta, now: datetime) -> timedelta | None:
+    """Until `time` has passed since the last promotion; None while the Service doesn't select the stable version."""
     if rollout.stable is None or rollout.previous is None:
         return None
     server = _server(observed, rollout.stable)
     if server is None or server.digest_label != observed.service_digest:
         return None
-    bake = max(parse_duration(observed.spec.rollout.bake_time), MIN_BAKE)
-    return rollout.previous.since + bake - now
+    return rollout.previous.since + time - now
 
 
 def _check_again(observed: ObservedDeployment, rollout: _Rollout, now: datetime) -> timedelta | None:
-    bake = _bake_left(observed, rollout, now)
-    deadline = None
-    if rollout.candidate is not None:
-        progress = parse_duration(observed.spec.rollout.progress_deadline)
-        deadline = max(rollout.candidate.since + progress - now, timedelta(seconds=1))
-    return earliest(bake, deadline)
+    bake = _time_left(observed, rollout, _bake_time(observed), now)
+    if rollout.candidate is None:
+        return bake
+    moved = _time_left(observed, rollout, MIN_BAKE, now)
+    deadline = rollout.candidate.since + parse_duration(observed.spec.rollout.progress_deadline) - now
+    waits = [wait for wait in (bake, moved, deadline) if wait is not None and wait > timedelta(0)]
+    return min(waits, default=timedelta(seconds=1))
 
 
 def _server_problem(server: ObservedServer | None) -> Problem | None:
@@ -266,7 +297,7 @@ def _conditions(
         conditions.set(ConditionType.AVAILABLE, False, reason, f"{stable}: {message}")
     done, reason, message, problem = _progress(observed, rollout, stable_server)
     conditions.set(ConditionType.ROLLED_OUT, done, reason, message)
-    if not done and (rollout.candidate is not None or (rollout.stable is not None and not observed.apply_error)):
+    if not done and (rollout.candidate is not None or (rollout.stable is not None and not problem)):
         conditions.set(ConditionType.RECONCILING, True, reason, message)
     if problem:
         conditions.set(ConditionType.STALLED, True, reason, message)

@@ -1,7 +1,6 @@
 """What a decision returns, shared by the three kinds."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,9 +10,3 @@ class Event:
     reason: str
     message: str
     warning: bool = False
-
-
-def earliest(*delays: timedelta | None) -> timedelta | None:
-    """The shortest of some delays; None means never."""
-    known = [delay for delay in delays if delay is not None]
-    return min(known) if known else None

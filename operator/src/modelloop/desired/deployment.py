@@ -5,7 +5,6 @@ from typing import Any
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import CaptureConfig, ServerConfig, StoreConfig, VersionRef
 from modelkit.contract.environment import HTTP_PORT
-
 from modelloop.api.common import Resources, VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.desired import labels, names

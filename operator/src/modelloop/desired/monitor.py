@@ -5,7 +5,6 @@ from typing import Any
 
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import DriftConfig, MonitorConfig, QualityConfig, StoreConfig, VersionRef
-
 from modelloop.api.common import GROUP, Resources, VersionStatus, parse_duration
 from modelloop.api.monitor import ModelMonitorSpec
 from modelloop.desired import labels, names

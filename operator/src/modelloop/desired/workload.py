@@ -7,7 +7,6 @@ from typing import Any
 
 from modelkit.contract.environment import CONFIG, DATA_ENV_PREFIX, STORE_ENV_PREFIX
 from modelkit.contract.files import DATA_MOUNT, STORE_MOUNT, WORK_MOUNT
-
 from modelloop.api.common import Resources, Storage
 from modelloop.desired import names
 from modelloop.desired.labels import MANAGED_BY, MANAGER
