@@ -26,6 +26,8 @@ export PIP_NO_INPUT := 1
 # Tests and the demo use the images of this name.
 export REGISTRY TAG
 export DEBIAN_FRONTEND := noninteractive
+# ONNX Runtime reports usage to its maker unless told not to.
+export ORT_DISABLE_TELEMETRY := 1
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | sort | awk -F ':.*?## ' '{printf "  make %-18s %s\n", $$1, $$2}'

@@ -73,6 +73,12 @@ def test_all_images_begin_with_the_same_layers() -> None:
     assert read_instructions("trainer")[7:9] == read_instructions("monitor")[7:9]
 
 
+@pytest.mark.parametrize("image", MODULES)
+def test_onnx_runtime_reports_to_nobody(image: str) -> None:
+    has_it = re.search(r"^onnxruntime==", (ROOT / "requirements" / f"{image}.lock").read_text(), re.MULTILINE)
+    assert ("ORT_DISABLE_TELEMETRY=1" in arguments(image, "ENV")) == bool(has_it)
+
+
 def test_the_trainer_server_and_monitor_carry_no_control_plane() -> None:
     for image in ("trainer", "server", "monitor"):
         assert not any("operator/" in argument for argument in arguments(image, "COPY"))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from modelkit.contract.environment import HTTP_PORT
 
 ROOT = Path(__file__).resolve().parents[3]
