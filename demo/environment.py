@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from devcluster.base_image import ensure_base_image
 from devcluster.cluster import Cluster
+from devcluster.engine import find_engine, read_image_id
 from devcluster.shell import succeeds
 from devcluster.toolset import binary
 
@@ -133,15 +134,24 @@ class Kubectl:
         return json.loads(text) if text.strip() else {}
 
 
-def build_images() -> tuple[str, ...]:
-    """Build the four images; returns their references."""
-    base = ensure_base_image()
-    references = []
+def build_images() -> dict[str, str]:
+    """Build the four images; returns their tags by image.
+
+    A tag names the content: a demo that is run again after a change of the code rolls the change out.
+    """
+    base, engine = ensure_base_image(), find_engine()
+    tags = {}
     for image in IMAGES:
-        reference = f"localhost/modelloop-{image}:demo"
+        reference = image_reference(image, "demo")
         _build_image(image, reference, base)
-        references.append(reference)
-    return tuple(references)
+        tags[image] = f"demo-{(read_image_id(engine, reference) or '')[:12]}"
+        _run(engine, "tag", reference, image_reference(image, tags[image]))
+    return tags
+
+
+def image_reference(image: str, tag: str) -> str:
+    """Where an image is kept locally."""
+    return f"localhost/modelloop-{image}:{tag}"
 
 
 def _build_image(image: str, reference: str, base: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from demo.environment import BUILD, ROOT, DemoError, Environment, Kubectl, build_images
+from demo.environment import BUILD, ROOT, DemoError, Environment, Kubectl, build_images, image_reference
 from demo.progress import Progress, Step
 from demo.traffic import BASELINE, DRIFTED, FINAL, Clinic, Probe, Tally
 
@@ -36,6 +36,7 @@ class Story:
         self._progress = progress
         self.outcome = Outcome()
         self._kubectl: Kubectl | None = None
+        self._tags: dict[str, str] = {}
 
     @property
     def kubectl(self) -> Kubectl:
@@ -64,9 +65,9 @@ class Story:
             self._environment.up()
         with self._progress.step("Images: operator, trainer, server, monitor") as step:
             step.say("building")
-            references = build_images()
+            self._tags = build_images()
             step.say("handing them to the node")
-            self._environment.load(*references)
+            self._environment.load(*(image_reference(image, tag) for image, tag in self._tags.items()))
 
     def _install(self) -> None:
         with self._progress.step("The operator, from manifests/install") as step:
@@ -78,8 +79,8 @@ class Story:
         overlay = BUILD / "install"
         overlay.mkdir(parents=True, exist_ok=True)
         images = "".join(
-            f"  - {{name: modelloop-{image}, newName: localhost/modelloop-{image}, newTag: demo}}\n"
-            for image in ("operator", "trainer", "server", "monitor")
+            f"  - {{name: modelloop-{image}, newName: localhost/modelloop-{image}, newTag: {tag}}}\n"
+            for image, tag in self._tags.items()
         )
         resource = "../" * len(overlay.relative_to(ROOT).parts) + "manifests/install"
         (overlay / "kustomization.yaml").write_text(
