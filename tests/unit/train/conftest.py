@@ -1,18 +1,23 @@
 """A training run on a store in a folder, in this process, with small candidates."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from modelkit.contract.config import CandidateConfig, DataConfig, StoreConfig, TrainerConfig, VersionRef
 from modelkit.contract.files import version_directory
 from modelkit.contract.result import TrainingResult
 from modelkit.store.store import Store
+from modelkit.train.cores import limit_native_threads
 from modelkit.train.progress import Progress
 from modelkit.train.run import run_training
+
+limit_native_threads(os.environ)  # as the process does; else OpenMP's waiting threads take the other cores
 
 LOGISTIC = CandidateConfig(estimator="LogisticRegression")
 
@@ -23,7 +28,13 @@ class Trainer:
 
     root: Path
 
-    def config(self, data: str = "builtin://breast_cancer", target: str = "target", **changes: Any) -> TrainerConfig:
+    def config(
+        self,
+        data: str = "builtin://breast_cancer",
+        target: str = "target",
+        features: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> TrainerConfig:
         number = changes.pop("number", 1)
         plain = TrainerConfig(
             namespace="default",
@@ -32,7 +43,7 @@ class Trainer:
             version=f"{number}-abc",
             trigger="Created",
             store=StoreConfig(uri=f"file://{self.root}"),
-            data=DataConfig(uri=data, display_uri=data, target=target),
+            data=DataConfig(uri=data, display_uri=data, target=target, features=features),
             candidates=(LOGISTIC,),
             folds=3,
             seed=7,

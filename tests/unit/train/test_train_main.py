@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from modelkit.contract import environment
 from modelkit.contract.codec import dumps, loads
 from modelkit.contract.config import CandidateConfig, ComparisonConfig, StoreConfig, TrainerConfig, VersionRef

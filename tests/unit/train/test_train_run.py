@@ -7,10 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from modelkit.artifact.model import StoredModel
-from modelkit.artifact.version import fetch_version
-from modelkit.contract.config import CandidateConfig, ComparisonConfig, DataConfig, PreprocessingConfig
-from modelkit.errors import RefusedError
 from sklearn.datasets import load_breast_cancer
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
@@ -19,9 +15,15 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score, train_test
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from modelkit.artifact.model import StoredModel
+from modelkit.artifact.version import fetch_version
+from modelkit.contract.config import CandidateConfig, ComparisonConfig, DataConfig, PreprocessingConfig
+from modelkit.errors import RefusedError
+
 if TYPE_CHECKING:
     from .conftest import Trainer
 
+FEW = ("mean radius", "mean texture", "worst area")
 FILES = {
     "card.md",
     "importance.json",
@@ -127,14 +129,14 @@ def test_the_same_inputs_and_seed_give_the_same_files(trainer: "Trainer", name: 
 
 
 def test_another_seed_gives_other_rows(trainer: "Trainer") -> None:
-    first = trainer.run(trainer.config())
-    second = trainer.run(trainer.config(number=2, seed=8))
+    first = trainer.run(trainer.config(features=FEW))
+    second = trainer.run(trainer.config(features=FEW, number=2, seed=8))
     assert first.data_digest != second.data_digest
     assert first.metrics != second.metrics
 
 
 def test_a_retry_of_a_finished_run_reports_it_again_without_training(trainer: "Trainer") -> None:
-    config = trainer.config()
+    config = trainer.config(features=FEW)
     first = trainer.run(config)
     before = trainer.file(config, "manifest.json")
     assert trainer.run(config) == first
@@ -142,7 +144,7 @@ def test_a_retry_of_a_finished_run_reports_it_again_without_training(trainer: "T
 
 
 def test_a_retry_after_a_crash_before_the_manifest_finishes_the_version(trainer: "Trainer") -> None:
-    config = trainer.config()
+    config = trainer.config(features=FEW)
     first = trainer.run(config)
     trainer.store.delete(f"{first.path}/manifest.json")
     trainer.store.write(f"{first.path}/model.onnx", b"half")
@@ -152,7 +154,7 @@ def test_a_retry_after_a_crash_before_the_manifest_finishes_the_version(trainer:
 
 
 def test_another_run_does_not_take_a_version_that_exists(trainer: "Trainer") -> None:
-    trainer.run(trainer.config())
+    trainer.run(trainer.config(features=FEW))
     with pytest.raises(RefusedError) as caught:
         trainer.run(trainer.config(seed=9))
     assert caught.value.reason == "VersionExists"
@@ -177,7 +179,7 @@ def test_several_classes_are_learnt(trainer: "Trainer") -> None:
 
 
 def test_an_estimator_without_onnx_is_stored_natively_and_says_so(trainer: "Trainer") -> None:
-    config = trainer.config(candidates=(CandidateConfig(estimator="LinearDiscriminantAnalysis"),))
+    config = trainer.config(features=FEW, candidates=(CandidateConfig(estimator="LinearDiscriminantAnalysis"),))
     result = trainer.run(config)
     assert result.format == "Skops"
     assert "LinearDiscriminantAnalysis" in (result.format_message or "")
@@ -187,7 +189,7 @@ def test_an_estimator_without_onnx_is_stored_natively_and_says_so(trainer: "Trai
 
 
 def test_a_classifier_without_probabilities_has_none_in_its_version(trainer: "Trainer", candidates: Any) -> None:
-    config = trainer.config(candidates=candidates("RidgeClassifier"))
+    config = trainer.config(features=FEW, candidates=candidates("RidgeClassifier"))
     result = trainer.run(config)
     assert "roc_auc" not in result.metrics
     assert len(json.loads(trainer.file(config, "signature.json"))["outputs"]) == 1
@@ -196,16 +198,16 @@ def test_a_classifier_without_probabilities_has_none_in_its_version(trainer: "Tr
 
 def test_warnings_of_scikit_learn_end_in_the_notes(trainer: "Trainer") -> None:
     candidate = CandidateConfig(estimator="LogisticRegression", params={"max_iter": 2})
-    config = trainer.config(candidates=(candidate,))
+    config = trainer.config(features=FEW, candidates=(candidate,))
     trainer.run(config)
     assert any("converge" in note for note in json.loads(trainer.file(config, "metrics.json"))["notes"])
 
 
 def test_the_stated_preprocessing_is_used(trainer: "Trainer") -> None:
-    config = trainer.config(preprocessing=PreprocessingConfig(scaling="MinMax", imputation="Mean"))
+    config = trainer.config(features=FEW, preprocessing=PreprocessingConfig(scaling="MinMax", imputation="Mean"))
     trainer.run(config)
     with pytest.raises(RefusedError, match="scaling must be Auto, None, Standard, MinMax, Robust; found 'Log'"):
-        trainer.run(trainer.config(number=2, preprocessing=PreprocessingConfig(scaling="Log")))
+        trainer.run(trainer.config(features=FEW, number=2, preprocessing=PreprocessingConfig(scaling="Log")))
 
 
 def test_the_card_tells_of_data_quality_inputs_and_seed(trainer: "Trainer") -> None:
