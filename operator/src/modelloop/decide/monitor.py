@@ -63,6 +63,8 @@ class _Decision:
     message: str
     request: RetrainRequest | None = None
     check_again_after: timedelta | None = None
+    under_way: bool = False
+    """The training works on a request of this monitor, or is about to."""
 
 
 def decide_monitor(observed: ObservedMonitor, now: datetime) -> MonitorPlan:
@@ -79,7 +81,7 @@ def decide_monitor(observed: ObservedMonitor, now: datetime) -> MonitorPlan:
         updates |= {"retrain": decision.request, "retrains": status.retrains + 1}
         events = (Event(reason=Reason.REQUESTED, message=decision.message, warning=True),)
     next_status = status.model_copy(update=updates)
-    conditions = _conditions(observed, next_status, windows, decision, now)
+    conditions = _conditions(observed, windows, decision, now)
     return MonitorPlan(
         status=next_status.model_copy(update={"conditions": conditions}),
         schedule_wanted=digest is not None,
@@ -92,22 +94,31 @@ def decide_monitor(observed: ObservedMonitor, now: datetime) -> MonitorPlan:
 
 
 def _decide_retrain(observed: ObservedMonitor, windows: Sequence[Window], now: datetime) -> _Decision:
-    retrain, model = observed.spec.retrain, observed.model
-    if retrain is None or model is None:
+    retrain, model, last = observed.spec.retrain, observed.model, observed.status.retrain
+    if model is None:
+        return _Decision(Reason.DEPLOYMENT_NOT_FOUND, observed.missing)
+    if retrain is None:
         return _Decision(Reason.NOT_DECIDED, "spec.retrain isn't set: alarms are reported only")
     recent = windows[-observed.spec.alarm.windows :]
     breached = [window for window in recent if breached_checks(window, retrain.on)]
     alarm = f"{len(breached)} of the last {len(recent)} windows breached, {observed.spec.alarm.breaches} are needed"
-    last = observed.status.retrain
-    if last is not None and last.id != model.handled_id:
-        return _Decision(Reason.REQUESTED, f"training {model.training!r} was asked: {last.reason}")
-    if last is not None and model.training_running:
-        return _Decision(Reason.RUNNING, f"training {model.training!r} is at work: {last.reason}")
+    if last is not None and last.training == model.training:
+        if last.id != model.handled_id:
+            return _Decision(Reason.REQUESTED, f"training {model.training!r} was asked: {last.reason}", under_way=True)
+        if model.training_running:
+            message = f"training {model.training!r} is at work: {last.reason}"
+            return _Decision(Reason.RUNNING, message, under_way=True)
     if len(breached) < observed.spec.alarm.breaches or recent[-1] is not breached[-1]:
         return _Decision(Reason.NO_ALARM, alarm if recent else "no window of the served version was looked at yet")
+    if model.training_running:
+        return _Decision(Reason.RUNNING, f"{alarm}; training {model.training!r} is at work already")
+    if model.champion_digest is None:
+        return _Decision(Reason.NO_CHAMPION, f"{alarm}; training {model.training!r} has no champion")
     if model.champion_digest != model.digest:
         return _Decision(Reason.ROLLING_OUT, "a newer version is being rolled out")
     newest_window = recent[-1]
+    if last is not None and newest_window.end <= last.until:
+        return _Decision(Reason.NO_ALARM, f"{alarm}; no window has ended since the last request")
     if last is not None and (wait := last.time + parse_duration(retrain.cooldown) - now) > timedelta(0):
         return _Decision(
             Reason.COOLDOWN, f"{alarm}; the cooldown of {retrain.cooldown} isn't over", check_again_after=wait
@@ -142,7 +153,7 @@ def _request(observed: ObservedMonitor, model: ObservedModel, breached: Sequence
         until=newest_window.end,
         policy=retrain.data,
     )
-    return _Decision(Reason.REQUESTED, f"training {model.training!r} is asked: {reason}", request)
+    return _Decision(Reason.REQUESTED, f"training {model.training!r} is asked: {reason}", request, under_way=True)
 
 
 def breached_checks(window: Window, names: Sequence[str]) -> tuple[Check, ...]:
@@ -155,7 +166,6 @@ def breached_checks(window: Window, names: Sequence[str]) -> tuple[Check, ...]:
 
 def _conditions(
     observed: ObservedMonitor,
-    status: ModelMonitorStatus,
     windows: Sequence[Window],
     decision: _Decision,
     now: datetime,
@@ -168,8 +178,7 @@ def _conditions(
         conditions.set(ConditionType.RECONCILING if passing else ConditionType.STALLED, True, reason, message)
     healthy, reason, message = _health(windows)
     conditions.set(ConditionType.HEALTHY, healthy, reason, message)
-    retraining = status.retrain is not None and decision.reason in (Reason.REQUESTED, Reason.RUNNING)
-    conditions.set(ConditionType.RETRAINING, retraining, decision.reason, decision.message)
+    conditions.set(ConditionType.RETRAINING, decision.under_way, decision.reason, decision.message)
     return conditions.build()
 
 

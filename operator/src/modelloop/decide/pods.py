@@ -41,11 +41,19 @@ class Problem:
     blocked: bool = False
 
 
-_PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
-_CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+# The kubelet's reasons for a container that waits: pkg/kubelet/images/types.go and kuberuntime/kuberuntime_container.go.
+_PULL_REASONS = {
+    "ErrImagePull", "ImagePullBackOff", "ImageInspectError", "InvalidImageName", "ErrImageNeverPull",
+    "RegistryUnavailable", "SignatureValidationFailed",
+}  # fmt: skip
+_CONFIG_REASONS = {
+    "CreateContainerConfigError", "CreateContainerError", "PreCreateHookError", "PreStartHookError",
+    "RunContainerError",
+}  # fmt: skip
+_CLAIM_WORDS = ("persistentvolume", "persistent volume", "pvc(s)")
 
 
-def find_problem(pod: ObservedPod, *, resources_field: str = "spec.resources.limits.memory") -> Problem | None:
+def find_problem(pod: ObservedPod) -> Problem | None:
     """Why `pod` doesn't do its work; None when it runs, succeeded, or is just starting."""
     if pod.waiting_reason in _PULL_REASONS:
         return Problem(
@@ -55,10 +63,11 @@ def find_problem(pod: ObservedPod, *, resources_field: str = "spec.resources.lim
             blocked=True,
         )
     if pod.waiting_reason in _CONFIG_REASONS:
+        blames_secret = bool(pod.secrets) and "secret" in pod.waiting_message.lower()
         return Problem(
             reason=Reason.CONTAINER_CONFIG_ERROR,
             message=f"the container can't be made: {pod.waiting_message or pod.waiting_reason}"
-            + (f"; it needs the Secret {_names(pod.secrets)}: create it in this namespace" if pod.secrets else ""),
+            + (f"; it needs the Secret {_names(pod.secrets)}: create it in this namespace" if blames_secret else ""),
             blocked=True,
         )
     if pod.unschedulable:
@@ -66,8 +75,9 @@ def find_problem(pod: ObservedPod, *, resources_field: str = "spec.resources.lim
     if pod.terminated_reason == "OOMKilled":
         return Problem(
             reason=Reason.OUT_OF_MEMORY,
-            message=f"the pod used more than its memory limit of {pod.memory_limit or 'the node'} and was killed "
-            f"(OOMKilled); raise {resources_field} or use less data",
+            message="the pod used more than "
+            + (f"its memory limit of {pod.memory_limit}" if pod.memory_limit else "the memory of its node")
+            + " and was killed (OOMKilled); raise spec.resources.limits.memory or use less data",
         )
     if pod.exit_code not in (None, 0) and not pod.running:
         return Problem(
@@ -81,7 +91,7 @@ def find_problem(pod: ObservedPod, *, resources_field: str = "spec.resources.lim
 
 def _unschedulable(pod: ObservedPod) -> Problem:
     text = pod.unschedulable
-    if "persistentvolumeclaim" in text.lower() or "persistent volume" in text.lower() or "PersistentVolume" in text:
+    if any(word in text.lower() for word in _CLAIM_WORDS):
         return Problem(
             reason=Reason.CLAIM_NOT_BOUND,
             message=f"the pod's claim {_names(pod.claims)} isn't bound: {text}; check `kubectl describe pvc`, the "
