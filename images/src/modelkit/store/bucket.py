@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from modelkit.errors import StoreError, StoreObjectExistsError, StoreObjectNotFoundError, StorePermissionError
+from modelkit.errors import StoreError, StoreObjectNotFoundError
 from modelkit.store.backend import StoredObject
+from modelkit.store.bucket_errors import translate
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -31,18 +32,15 @@ _RETRY: "RetryConfig" = {
     "retry_timeout": timedelta(seconds=12),
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=2), "base": 2},
 }
-_MISSING_BUCKET = ("NoSuchBucket",)
-_DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "403 Forbidden")
 
 
 class BucketBackend:
     """Objects of one bucket below one prefix."""
 
-    __slots__ = ("_address", "_bucket", "_prefix", "_store")
+    __slots__ = ("_address", "_prefix", "_store")
 
     def __init__(self, store: S3Store, bucket: str, prefix: tuple[str, ...]) -> None:
         self._store = store
-        self._bucket = bucket
         self._prefix = prefix
         self._address = "/".join(("s3:/", bucket, *prefix))
 
@@ -61,7 +59,7 @@ class BucketBackend:
         try:
             store = S3Store(parts.netloc, config=settings, client_options=client, retry_config=_RETRY)
         except (BaseError, ValueError) as exc:
-            raise StoreError(f"the settings for {uri} don't fit: {_first_line(exc)}") from exc
+            raise translate(exc, "open", uri) from exc
         return cls(store, parts.netloc, prefix)
 
     def read(self, segments: tuple[str, ...]) -> bytes:
@@ -87,7 +85,7 @@ class BucketBackend:
             with self._errors("read", segments):
                 return int(obstore.head(self._store, self._key(segments))["size"])
         except StoreObjectNotFoundError:
-            return None
+            return self._size_by_reading(segments)
 
     def list(self, segments: tuple[str, ...]) -> Iterator[StoredObject]:
         """See Backend."""
@@ -105,33 +103,23 @@ class BucketBackend:
         except StoreObjectNotFoundError:
             return
 
+    def _size_by_reading(self, segments: tuple[str, ...]) -> int | None:
+        """The answer to HEAD has no body, so a missing bucket or an unknown key look like a missing object."""
+        try:
+            with self._errors("read", segments):
+                return int(obstore.get(self._store, self._key(segments)).meta["size"])
+        except StoreObjectNotFoundError:
+            return None
+
     def _key(self, segments: tuple[str, ...]) -> str:
         return "/".join((*self._prefix, *segments))
 
     @contextmanager
     def _errors(self, verb: str, segments: tuple[str, ...]) -> Iterator[None]:
-        address = "/".join((self._address, *segments))
         try:
             yield
-        except AlreadyExistsError as exc:
-            raise StoreObjectExistsError(f"{address} exists already") from exc
-        except (PermissionDeniedError, UnauthenticatedError) as exc:
-            raise self._denied(verb, address) from exc
-        except FileNotFoundError as exc:
-            if any(code in str(exc) for code in _MISSING_BUCKET):
-                raise StoreError(f"the bucket {self._bucket} of {address} doesn't exist") from exc
-            raise StoreObjectNotFoundError(f"there is nothing at {address}") from exc
         except (BaseError, OSError, ValueError) as exc:
-            if any(code in str(exc) for code in _DENIED):
-                raise self._denied(verb, address) from exc
-            raise StoreError(f"can't {verb} {address}: {_first_line(exc)}") from exc
-
-    @staticmethod
-    def _denied(verb: str, address: str) -> StorePermissionError:
-        return StorePermissionError(
-            f"no permission to {verb} {address}: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
-            "AWS_REGION of its Secret and the bucket's policy"
-        )
+            raise translate(exc, verb, "/".join((self._address, *segments))) from exc
 
 
 def _check_endpoint(endpoint: str, uri: str) -> None:
@@ -139,7 +127,3 @@ def _check_endpoint(endpoint: str, uri: str) -> None:
     parts = urlsplit(endpoint)
     if endpoint and (parts.scheme not in {"http", "https"} or not parts.hostname):
         raise StoreError(f"AWS_ENDPOINT_URL of {uri} must be http://host:port or https://host:port")
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).splitlines() or [type(exc).__name__])[0].strip()[:300]
