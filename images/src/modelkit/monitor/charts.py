@@ -72,7 +72,9 @@ def _edge_labels(bins: Sequence[Bin], left: float, step: float, base: float) -> 
 def _draw_rows(bins: Sequence[Bin], name: str) -> str:
     shown = sorted(bins, key=lambda item: -max(item.reference, item.window))[:MAX_BARS]
     top = max((max(item.reference, item.window) for item in shown), default=0.0) or 1.0
-    left, width = 120, WIDTH - 120 - 48
+    longest = max((len(_clip(item.label)) for item in shown), default=0)
+    left = min(130, 16 + 7 * longest)
+    width = WIDTH - left - 48
     parts = []
     for index, item in enumerate(shown):
         y = 4 + index * _ROW

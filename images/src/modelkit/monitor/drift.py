@@ -13,7 +13,16 @@ from modelkit.contract.config import DriftConfig
 from modelkit.contract.result import CheckResult, FeatureFinding
 from modelkit.monitor.counts import Column
 from modelkit.monitor.statistics import chi_square_p_value, discoveries, pool_cells, stability_index
-from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, format_share, plural, too_few_rows
+from modelkit.monitor.wording import (
+    BREACHED,
+    OK,
+    UNKNOWN,
+    format_number,
+    format_p_value,
+    format_share,
+    plural,
+    too_few_rows,
+)
 
 DRIFT, PREDICTION_DRIFT = "Drift", "PredictionDrift"
 
@@ -110,7 +119,7 @@ def _describe_worst(drifts: Sequence[ColumnDrift], config: DriftConfig) -> str:
     if worst.drifted:
         sign, why = ">", ""
     elif worst.distance > config.max_distance:
-        sign, why = ">", f", which chance explains (p = {format_number(worst.p_value)})"
+        sign, why = ">", f", which chance explains (p {format_p_value(worst.p_value, sign=True)})"
     else:
         sign, why = "≤", ""
     distance, limit = format_number(worst.distance), format_number(config.max_distance)

@@ -17,7 +17,7 @@ from modelkit.monitor.data_quality import Problem
 from modelkit.monitor.drift import ColumnDrift, rank
 from modelkit.monitor.quality import QUALITY, SIGNIFICANCE
 from modelkit.monitor.window import Examination
-from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, format_share, plural
+from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, format_p_value, format_share, plural
 
 MAX_CHARTS = 6
 """Features whose distributions are drawn."""
@@ -105,26 +105,34 @@ def _worst_features(examination: Examination) -> str:
     if not worst:
         return ""
     figures = "".join(_figure(columns[drift.name], drift) for drift in worst)
-    return f'<section><h2>Features that differ most</h2>{_LEGEND}<div class="figures">{figures}</div></section>'
+    legend = _legend("training data")
+    return f'<section><h2>Features that differ most</h2>{legend}<div class="figures">{figures}</div></section>'
 
 
 def _outputs(examination: Examination) -> str:
     drifts = {drift.name: drift for drift in examination.output_drifts}
-    columns = [column for column in examination.counts.outputs if column.window.valid]
+    # Of a handful of rows a distribution says nothing, but might tell of one person.
+    columns = [column for column in examination.counts.outputs if column.name in drifts]
     if not columns:
         return ""
-    figures = "".join(_figure(column, drifts.get(column.name), show_all=True) for column in columns)
-    return f'<section><h2>What the model answers</h2>{_LEGEND}<div class="figures">{figures}</div></section>'
+    figures = "".join(_figure(column, drifts[column.name], show_all=True) for column in columns)
+    return (
+        f'<section><h2>What the model answers</h2>{_legend("test rows")}<div class="figures">{figures}</div></section>'
+    )
 
 
-def _figure(column: Column, drift: ColumnDrift | None, show_all: bool = False) -> str:
+def _legend(reference: str) -> str:
+    return (
+        f'<p class="legend"><span class="key ref"></span>{reference} of the version '
+        '<span class="key win"></span>this window</p>'
+    )
+
+
+def _figure(column: Column, drift: ColumnDrift, show_all: bool = False) -> str:
     chart = draw_distribution(describe_bins(column, show_all), column.ordered, column.name)
-    if drift is None:
-        note = "too few values to judge"
-    else:
-        verdict = "drifted" if drift.drifted else "not drifted"
-        note = f"PSI {format_number(drift.distance)}, p = {format_number(drift.p_value)}: {verdict}"
-    kind = "drifted" if drift is not None and drift.drifted else "steady"
+    verdict, kind = ("drifted", "drifted") if drift.drifted else ("not drifted", "steady")
+    p_value = format_p_value(drift.p_value, sign=True)
+    note = escape(f"PSI {format_number(drift.distance)}, p {p_value}: {verdict}")
     return (
         f'<figure class="{kind}"><figcaption><b>{escape(column.name)}</b><span>{note}</span></figcaption>'
         f"{chart}</figure>"
@@ -138,7 +146,7 @@ def _quality(config: MonitorConfig, examination: Examination) -> str:
     check = next(check for check in examination.result.checks if check.name == QUALITY)
     chart = draw_quality(estimate, config.quality.max_drop, check.state == BREACHED)
     return (
-        f"<section><h2>Quality on labelled rows</h2><figure class=wide><figcaption><b>{escape(estimate.metric)}</b>"
+        f"<section><h2>Quality on labelled rows</h2><figure class='broad'><figcaption><b>{escape(estimate.metric)}</b>"
         f"<span>{plural(estimate.labels, 'label')}; the line is the 90 % interval, the band the allowed drop of "
         f"{format_number(config.quality.max_drop)}</span></figcaption>{chart}</figure></section>"
     )
@@ -156,11 +164,8 @@ def _table(examination: Examination) -> str:
     )
     more = len(columns) - MAX_TABLE_ROWS
     note = f"<p>{plural(more, 'further feature')} in report.json.</p>" if more > 0 else ""
-    head = "".join(
-        f'<th scope="col"{kind}>{name}</th>'
-        for name, kind in (("Feature", ""), ("State", ""), ("PSI", " class=n"), ("p", " class=n"))
-    )
-    head += "".join(f'<th scope="col" class="n">{name}</th>' for name in ("Missing", "Outside"))
+    numbers = "".join(f'<th scope="col" class="n">{name}</th>' for name in ("PSI", "Missing", "Outside"))
+    head = f'<th scope="col">Feature</th><th scope="col">State</th>{numbers}<th scope="col" class="n wide">p</th>'
     return (
         f"<section><h2>All features</h2><div class=scroll><table><thead><tr>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>{note}"
@@ -177,16 +182,19 @@ def _table_order(drift: ColumnDrift | None, problem: Problem | None, name: str) 
 def _table_row(column: Column, drift: ColumnDrift | None, problem: Problem | None) -> str:
     window, reference = column.window, column.reference
     words = [] if drift is None else ["drifted"] if drift.drifted else []
-    words += [] if problem is None else [f"{format_share(problem.share)} {problem.kind}"]
+    words += [] if problem is None else [problem.kind]
     if words:
-        state = f'<span class="bad">✕ {" and ".join(words)}</span>'
+        # Broken between the words of a list only.
+        state = f'<span class="bad">✕&nbsp;{", ".join(word.replace(" ", "&nbsp;") for word in words)}</span>'
     else:
         state = "? too few values" if drift is None else "✓ steady"
     missing = format_share(window.nulls / window.rows if window.rows else 0.0)
     usual = f" ({format_share(reference.nulls / reference.rows)})" if reference.nulls else ""
     outside = format_share(window.outside / window.valid if window.valid else 0.0)
-    numbers = ("–", "–") if drift is None else (format_number(drift.distance), format_number(drift.p_value))
-    cells = "".join(f'<td class="n">{cell}</td>' for cell in (*numbers, missing + usual, outside))
+    distance = "–" if drift is None else f"{drift.distance:.2f}"
+    p_value = "–" if drift is None else format_p_value(drift.p_value)
+    cells = "".join(f'<td class="n">{cell}</td>' for cell in (distance, missing + usual, outside))
+    cells += f'<td class="n wide">{escape(p_value)}</td>'
     return f'<tr><th scope="row">{escape(column.name)}</th><td>{state}</td>{cells}</tr>'
 
 

@@ -23,7 +23,7 @@ from modelkit.contract.result import CheckResult
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.metrics import compute_metrics, weighted_metrics
 from modelkit.monitor.counts import Labelled
-from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, plural
+from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, format_p_value, plural
 
 QUALITY = "Quality"
 
@@ -93,7 +93,8 @@ def bootstrap_error(answers: Answers, metric: str) -> float | None:
     rows = len(answers.truth)
     base = min(rows, MAX_RESAMPLED_ROWS)
     part = answers if base == rows else _take(answers, generator.choice(rows, size=base, replace=False))
-    weights = generator.multinomial(base, np.full(base, 1 / base), size=RESAMPLES).astype(np.float64)
+    drawn = generator.integers(0, base, (RESAMPLES, base)) + np.arange(RESAMPLES)[:, None] * base
+    weights = np.bincount(drawn.ravel(), minlength=RESAMPLES * base).reshape(RESAMPLES, base).astype(np.float64)
     values = weighted_metrics(part, (metric,), weights)[metric]
     defined = values[np.isfinite(values)]
     if len(defined) < RESAMPLES // 2:
@@ -168,10 +169,10 @@ def _describe_drop(estimate: Estimate, max_drop: float) -> str:
     drop, limit = format_number(max(0.0, estimate.drop)), format_number(max_drop)
     if estimate.drop <= max_drop:
         return f"drop {drop} ≤ {limit}"
-    chance = format_number(estimate.p_value)
+    chance = format_p_value(estimate.p_value, sign=True)
     if is_breached(estimate, max_drop):
-        return f"drop {drop} > {limit} (p = {chance})"
-    return f"drop {drop} > {limit}, but with so few labels it may be chance (p = {chance})"
+        return f"drop {drop} > {limit} (p {chance})"
+    return f"drop {drop} > {limit}, but with so few labels it may be chance (p {chance})"
 
 
 def _why_unknown(labelled: Labelled, metric: str, config: QualityConfig) -> str:

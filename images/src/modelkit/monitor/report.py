@@ -5,8 +5,9 @@ from typing import Any
 
 from modelkit.contract.codec import to_plain
 from modelkit.contract.config import MonitorConfig
-from modelkit.monitor.bins import describe_bins
+from modelkit.monitor.bins import Bin, describe_bins
 from modelkit.monitor.counts import Column
+from modelkit.monitor.drift import ColumnDrift
 from modelkit.monitor.window import Examination
 
 FORMAT = 1
@@ -55,7 +56,7 @@ def _quality(examination: Examination) -> dict[str, Any] | None:
     }
 
 
-def _describe(column: Column, drift: Any, show_all: bool = False) -> dict[str, Any]:
+def _describe(column: Column, drift: ColumnDrift | None, show_all: bool = False) -> dict[str, Any]:
     return {
         "name": column.name,
         "kind": column.entry["kind"],
@@ -68,8 +69,10 @@ def _describe(column: Column, drift: Any, show_all: bool = False) -> dict[str, A
         "outside": column.window.outside,
         "referenceRows": column.reference.rows,
         "referenceMissing": column.reference.nulls,
-        "bins": [
-            {"label": item.label, "reference": round(item.reference, 6), "window": round(item.window, 6)}
-            for item in describe_bins(column, show_all)
-        ],
+        # Not for a handful of rows, whose distribution might tell of one person.
+        "bins": [] if drift is None else [_describe_bin(item) for item in describe_bins(column, show_all)],
     }
+
+
+def _describe_bin(item: Bin) -> dict[str, Any]:
+    return {"label": item.label, "reference": round(item.reference, 6), "window": round(item.window, 6)}

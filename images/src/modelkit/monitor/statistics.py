@@ -40,19 +40,25 @@ def pool_cells(reference: Counts, window: Counts, ordered: bool) -> tuple[Counts
     if not ordered:
         usual = usual[np.argsort(expected[usual], kind="stable")]
     groups = _accumulate(expected, usual) + [[int(cell)] for cell in np.flatnonzero(surprising)]
-    pooled_reference = np.array([reference[group].sum() for group in groups], dtype=np.int64)
-    pooled_window = np.array([window[group].sum() for group in groups], dtype=np.int64)
-    return pooled_reference, pooled_window
+    return _sum_groups(reference, groups), _sum_groups(window, groups)
+
+
+def _sum_groups(counts: Counts, groups: Sequence[Sequence[int]]) -> Counts:
+    numbers = counts.tolist()
+    return np.array([sum(numbers[cell] for cell in group) for group in groups], dtype=np.int64)
 
 
 def _accumulate(expected: Counts, cells: Counts) -> list[list[int]]:
     groups: list[list[int]] = []
     current: list[int] = []
-    for cell in cells:
-        current.append(int(cell))
-        if expected[current].sum() >= MIN_EXPECTED:
+    gathered = 0.0
+    sizes = expected.tolist()
+    for cell in cells.tolist():
+        current.append(cell)
+        gathered += sizes[cell]
+        if gathered >= MIN_EXPECTED:
             groups.append(current)
-            current = []
+            current, gathered = [], 0.0
     if current and groups:
         groups[-1] += current
     elif current:

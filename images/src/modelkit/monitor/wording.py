@@ -20,6 +20,13 @@ def format_number(value: float) -> str:
     return text
 
 
+def format_p_value(p_value: float, sign: bool = False) -> str:
+    """`0.034` or `< 0.0001`; with `sign`, `= 0.034`."""
+    if p_value < 1e-4:
+        return "< 0.0001"
+    return f"= {p_value:.2g}" if sign else f"{p_value:.2g}"
+
+
 def format_share(share: float) -> str:
     """A share of 1 as per cent, with a decimal where it matters."""
     percent = 100 * share
