@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from devcluster import debian, mounts
-from devcluster.engine import Engine, find_engine, pull, read_image_id
+from devcluster.engine import Engine, buildah, find_engine, pull, read_image_id
 from devcluster.paths import cache_root
 from devcluster.shell import find_program, locked, require_free_space, run, say, step
 from devcluster.versions import DEBIAN_SUITE, DEFAULT_BASE_IMAGE
@@ -115,10 +115,12 @@ def _import(engine: Engine, archive: Path, reference: str) -> None:
             reference,
         )
         return
-    container = run("buildah", "from", "scratch").strip()
-    try:
-        run("buildah", "add", "--quiet", container, archive, "/")
-        run("buildah", "config", "--env", f"PATH={_PATH}", "--env", "LANG=C.UTF-8", "--cmd", "python3", container)
-        run("buildah", "commit", "--quiet", container, reference)
-    finally:
-        run("buildah", "rm", container)
+    with buildah() as command:
+        container = run(*command, "from", "scratch").strip()
+        try:
+            run(*command, "add", "--quiet", container, archive, "/")
+            settings = ("--env", f"PATH={_PATH}", "--env", "LANG=C.UTF-8", "--cmd", "python3")
+            run(*command, "config", *settings, container)
+            run(*command, "commit", "--quiet", container, reference)
+        finally:
+            run(*command, "rm", container)

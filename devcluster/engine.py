@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
+from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 
-from devcluster import debian
+from devcluster import debian, own_root
 from devcluster.errors import DevClusterError
 from devcluster.shell import run, succeeds
 
@@ -27,6 +31,13 @@ def find_engine() -> Engine:
     return Engine.BUILDAH
 
 
+@contextlib.contextmanager
+def buildah() -> Iterator[list[str]]:
+    """The beginning of buildah's command lines; paths in them must be absolute."""
+    with own_root.entered(Path("/run", f"modelloop-buildah-{os.getpid()}-root")) as prefix:
+        yield [*prefix, "buildah"]
+
+
 def read_image_id(engine: Engine, reference: str) -> str | None:
     """The digest of an image's configuration, None when the store doesn't have the image."""
     if engine is Engine.DOCKER:
@@ -41,4 +52,7 @@ def read_image_id(engine: Engine, reference: str) -> str | None:
 
 def pull(engine: Engine, reference: str) -> bool:
     """Try to fetch an image; whether it is in the store now."""
-    return succeeds(engine, "pull", "--quiet", reference, timeout=300)
+    if engine is Engine.DOCKER:
+        return succeeds("docker", "pull", "--quiet", reference, timeout=300)
+    with buildah() as command:
+        return succeeds(*command, "pull", "--quiet", reference, timeout=300)

@@ -10,13 +10,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from devcluster import node, oci
 from devcluster.build_settings import BuildSettings, read_build_settings
-from devcluster.engine import Engine, find_engine, read_image_id
+from devcluster.engine import Engine, buildah, find_engine, read_image_id
 from devcluster.errors import DevClusterError
 from devcluster.layout import Layout
 from devcluster.shell import environment, require_free_space, run, say, step, succeeds
@@ -34,14 +34,15 @@ def build_image(dockerfile: Path, tag: str, context: Path, base_image: str | Non
     """
     engine = find_engine()
     arguments = [] if base_image is None else [f"--build-arg=BASE_IMAGE={base_image}"]
-    with tempfile.TemporaryDirectory() as scratch:
+    arguments += [f"--file={dockerfile.resolve()}", f"--tag={tag}", str(context.resolve())]
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as cleanup:
         settings = read_build_settings(Path(scratch))
         if engine is Engine.DOCKER:
-            command = ["docker", "build", "--network=host", *_docker_secrets(settings)]
+            command = ["docker", "build", "--network=host", *_docker_secrets(settings), *arguments]
         else:
             mounts = [f"--volume={source}:{target}:ro" for source, target in settings.mounts]
-            command = ["buildah", "bud", "--isolation=chroot", "--network=host", "--layers", *mounts]
-        command += [*arguments, f"--file={dockerfile}", f"--tag={tag}", str(context)]
+            options = ("--isolation=chroot", "--network=host", "--layers", *mounts)
+            command = [*cleanup.enter_context(buildah()), "bud", *options, *arguments]
         say(f"building {tag} with {engine}")
         done = subprocess.run(command, stdout=2, stdin=subprocess.DEVNULL, env=environment(), check=False)
     if done.returncode != 0:
@@ -106,11 +107,11 @@ def _load_from_buildah(layout: Layout, references: Sequence[str]) -> None:
     blobs: dict[str, bytes | Path] = {}
     manifests = []
     # Beside the cluster, so that layers can be moved into it without copying.
-    with tempfile.TemporaryDirectory(prefix="images-", dir=layout.root) as scratch:
+    with tempfile.TemporaryDirectory(prefix="images-", dir=layout.root) as scratch, buildah() as command:
         for number, reference in enumerate(references):
             # The oci: transports compress whatever they are told; dir: obeys.
             folder = Path(scratch) / str(number)
-            run("buildah", "push", "--quiet", "--disable-compression", "--format=oci", reference, f"dir:{folder}")
+            run(*command, "push", "--quiet", "--disable-compression", "--format=oci", reference, f"dir:{folder}")
             manifest = (folder / "manifest.json").read_bytes()
             manifests.append(oci.describe_image(manifest, reference))
             blobs[oci.digest(manifest)] = manifest

@@ -71,6 +71,11 @@ class Layout:
         return self.root / "kubelet"
 
     @property
+    def own_root(self) -> Path:
+        """Where the node's programs have their root directory, should `/` not do."""
+        return Path("/run", f"{self.kernel_name}-root")
+
+    @property
     def volumes(self) -> Path:
         """The directories behind the persistent volumes."""
         return self.root / "volumes"

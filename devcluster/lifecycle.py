@@ -146,8 +146,9 @@ def _ensure_process(state: ClusterState, name: str, command: list[str]) -> Clust
     if record is not None and process.is_running(record):
         return state
     layout = build_layout(state)
-    namespace = layout.kernel_name if state.tier is Tier.NODE else None
-    started = process.start(command, marker=state.root, log=layout.log(name), namespace=namespace)
+    if state.tier is Tier.NODE:
+        command = [*node.build_prefix(layout), *command]
+    started = process.start(command, marker=state.root, log=layout.log(name))
     state = state.with_process(name, started)
     save_state(state)
     return state

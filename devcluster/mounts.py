@@ -24,20 +24,28 @@ def parse_mount_points(mountinfo: str, below: Path) -> list[Path]:
     return sorted(points, key=lambda point: len(point.parts), reverse=True)
 
 
-def remove_tree(root: Path) -> None:
-    """Unmount everything at or below `root` and remove it.
+def list_mount_points(below: Path) -> list[Path]:
+    """What is mounted now at or below a folder, deepest first."""
+    return parse_mount_points(_MOUNTS.read_text(), below)
 
-    :raises DevClusterError: something stays mounted. Removing files then could reach through a mount into what
-        belongs to somebody else.
+
+def unmount_below(root: Path) -> None:
+    """Unmount everything at or below `root`.
+
+    :raises DevClusterError: something stays mounted.
     """
     for _ in range(5):
-        points = parse_mount_points(_MOUNTS.read_text(), root)
+        points = list_mount_points(root)
         if not points:
-            break
+            return
         for point in points:
             with contextlib.suppress(DevClusterError):
                 run("umount", "--lazy", point)
-    else:
-        raise DevClusterError(f"{points[0]} can't be unmounted: unmount it by hand and repeat")
+    raise DevClusterError(f"{points[0]} can't be unmounted: unmount it by hand and repeat")
+
+
+def remove_tree(root: Path) -> None:
+    """Remove a folder, once nothing is mounted in it: removing could otherwise reach through a mount."""
+    unmount_below(root)
     if root.exists():
         shutil.rmtree(root)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from devcluster.errors import DevClusterError
-from devcluster.shell import find_program, run
+from devcluster.shell import run, succeeds
 from devcluster.state import Ports
 
 LINK_COUNT = 256
@@ -110,13 +110,14 @@ def read_networks() -> list[str]:
 
 
 def is_namespace_there(name: str) -> bool:
-    """Whether that network namespace exists and can be entered."""
-    return _is_namespace_file(_NAMESPACES / name)
+    """Whether that network namespace can be entered; a reboot leaves an empty file of its name."""
+    return (_NAMESPACES / name).exists() and succeeds(*build_namespace_prefix(name), "true")
 
 
 def create_namespace(name: str, link: Link) -> None:
     """The namespace, the cable into it, addresses, and the route to its pods."""
-    inside = ("ip", "-netns", name)
+    # Not `ip -netns`: that changes the propagation of the mount at /, which a chroot doesn't have.
+    inside = (*build_namespace_prefix(name), "ip")
     run("ip", "netns", "add", name)
     run("ip", "link", "add", link.host_interface, "type", "veth", "peer", "name", "eth0", "netns", name)
     run("ip", "address", "add", f"{link.host_address}/24", "dev", link.host_interface)
@@ -125,7 +126,7 @@ def create_namespace(name: str, link: Link) -> None:
     run(*inside, "address", "add", f"{link.node_address}/24", "dev", "eth0")
     run(*inside, "link", "set", "eth0", "up")
     run("ip", "route", "replace", link.pod_range, "via", link.node_address)
-    run("nsenter", f"--net={_NAMESPACES / name}", "--", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+    run(*build_namespace_prefix(name), "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
 
 
 def delete_namespace(name: str, link: Link | None) -> None:
@@ -135,19 +136,19 @@ def delete_namespace(name: str, link: Link | None) -> None:
     path = _NAMESPACES / name
     if not path.exists():
         return
-    if _is_namespace_file(path) and find_program("ip"):
+    if is_namespace_there(name):
         run("ip", "netns", "delete", name)
     else:
         path.unlink()
 
 
-def _is_namespace_file(path: Path) -> bool:
-    """Whether the file is a mounted namespace rather than what a reboot leaves of one: an empty file."""
-    try:
-        run("nsenter", f"--net={path}", "--", "true")
-    except DevClusterError:
-        return False
-    return True
+def build_namespace_prefix(name: str) -> list[str]:
+    """What to put before a command that is to run in a namespace.
+
+    `nsenter` replaces itself by the command, so the pid stays, and unlike `ip netns exec` it leaves the mounts below
+    /sys, control groups among them, alone.
+    """
+    return ["nsenter", f"--net={_NAMESPACES / name}", "--"]
 
 
 def _parse_network(text: str) -> ipaddress.IPv4Network | None:

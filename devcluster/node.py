@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from devcluster import cgroups, debian, network, oci
+from devcluster import cgroups, debian, network, oci, own_root
 from devcluster.client import ApiClient
 from devcluster.errors import DevClusterError
 from devcluster.layout import Layout
@@ -60,6 +60,7 @@ def prepare(layout: Layout) -> None:
         network.delete_namespace(layout.kernel_name, link)
         network.create_namespace(layout.kernel_name, link)
     cgroups.create(layout.kernel_name)
+    own_root.create(layout.own_root)
     for name in volume_names():
         _make_volume_directory(layout.volumes / name)
     runc = find_program("runc")
@@ -100,6 +101,11 @@ def build_commands(tools: Mapping[str, Path], layout: Layout) -> dict[str, list[
         "kube-proxy": [str(tools["kube-proxy"]), f"--config={layout.config('kube-proxy.json')}"],
         "coredns": [str(tools["coredns"]), "-conf", str(layout.config("Corefile")), "-dns.port", "53"],
     }
+
+
+def build_prefix(layout: Layout) -> list[str]:
+    """What to put before a command that is to run where the node is."""
+    return [*network.build_namespace_prefix(layout.kernel_name), *own_root.build_prefix(layout.own_root)]
 
 
 def apply_objects(client: ApiClient, layout: Layout) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,13 +57,8 @@ def is_running(record: ProcessRecord) -> bool:
     return read_record(record.pid) == record
 
 
-def start(command: Sequence[str], *, marker: Path, log: Path, namespace: str | None = None) -> ProcessRecord:
-    """Start a process in a session of its own, so that it outlives us; its output is appended to `log`.
-
-    :param namespace: the network namespace to run in. `nsenter` replaces itself by the command, so the pid stays, and
-        unlike `ip netns exec` it leaves the mounts below /sys, cgroups among them, alone.
-    """
-    words = [*(("nsenter", f"--net=/run/netns/{namespace}", "--") if namespace else ()), *command]
+def start(words: list[str], *, marker: Path, log: Path) -> ProcessRecord:
+    """Start a process in a session of its own, so that it outlives us; its output is appended to `log`."""
     program = find_program(words[0])
     if program is None:
         raise DevClusterError(f"the program {words[0]} isn't on this machine")

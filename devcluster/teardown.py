@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from devcluster import cgroups, mounts, network, process
+from devcluster import cgroups, mounts, network, own_root, process
 from devcluster.layout import build_layout
 from devcluster.state import ClusterState, Tier, cluster_root, load_state
 
@@ -37,7 +37,9 @@ def _stop_processes(root: Path, state: ClusterState | None) -> None:
 def _remove_node(state: ClusterState) -> None:
     cgroups.remove(state.kernel_name)
     _remove_shim_sockets(state.root)
-    network.delete_namespace(state.kernel_name, build_layout(state).link)
+    layout = build_layout(state)
+    own_root.remove(layout.own_root)
+    network.delete_namespace(state.kernel_name, layout.link)
     _remove_cni_results(state.root)
     if _CONTAINER_LOG_LINKS.is_dir():
         for link in _CONTAINER_LOG_LINKS.iterdir():
