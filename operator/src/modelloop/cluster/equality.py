@@ -20,10 +20,9 @@ def is_applied(desired: Object, observed: Object) -> bool:
 
     The hash sees fields that are no longer wanted, the comparison sees what others have changed.
     """
-    annotations = observed["metadata"].get("annotations", {})
-    wanted = desired["metadata"]["annotations"][APPLIED_HASH_ANNOTATION]
-    if annotations.get(APPLIED_HASH_ANNOTATION) != wanted:
-        return False
+    for key in ("annotations", "labels"):
+        if not contains(observed["metadata"].get(key), desired["metadata"].get(key, {})):
+            return False
     owners = {owner["uid"] for owner in observed["metadata"].get("ownerReferences", [])}
     if any(owner["uid"] not in owners for owner in desired["metadata"].get("ownerReferences", [])):
         return False

@@ -41,7 +41,7 @@ class Problem:
     blocked: bool = False
 
 
-# The kubelet's reasons for a container that waits: pkg/kubelet/images/types.go and kuberuntime/kuberuntime_container.go.
+# The kubelet's reasons for a container that waits: pkg/kubelet/images/types.go, kuberuntime/kuberuntime_container.go.
 _PULL_REASONS = {
     "ErrImagePull", "ImagePullBackOff", "ImageInspectError", "InvalidImageName", "ErrImageNeverPull",
     "RegistryUnavailable", "SignatureValidationFailed",

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from modelkit.contract.environment import CONFIG, DATA_ENV_PREFIX, STORE_ENV_PREFIX
@@ -139,19 +141,20 @@ def build_resources(stated: Resources, default: Resources) -> dict[str, Any]:
     }
 
 
-_SUFFIXES = {
-    "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
-    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
+_UNITS = {
+    "": Fraction(1), "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000),
+    **{unit: Fraction(1000) ** power for power, unit in enumerate("kMGTPE", 1)},
+    **{f"{unit}i": Fraction(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
 }  # fmt: skip
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)")
 
 
-def parse_quantity(quantity: int | str) -> float:
-    """A Kubernetes quantity such as `500m`, `2Gi` or 3 in its base unit."""
-    text = str(quantity)
-    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
-        if text.endswith(suffix):
-            return float(text.removesuffix(suffix)) * _SUFFIXES[suffix]
-    return float(text)
+def parse_quantity(quantity: int | str) -> Fraction:
+    """A Kubernetes quantity such as `500m`, `2Gi` or 3 in its base unit, exactly: 0.7 is 700m. Raises ValueError."""
+    match = _QUANTITY.fullmatch(str(quantity))
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(f"expected a quantity such as 500m or 2Gi; found {quantity!r}")
+    return Fraction(match[1]) * _UNITS[match[2]]
 
 
 def build_store_claim(namespace: str, settings: WorkloadSettings, claim: str) -> dict[str, Any]:
