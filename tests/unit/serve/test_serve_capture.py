@@ -4,7 +4,7 @@ import gzip
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -149,8 +149,8 @@ class Line:
     def __init__(self, number: int, time: datetime = NOW, rows: int = 1) -> None:
         self.number, self.time, self.rows = number, time, rows
 
-    def lines(self) -> list[bytes]:
-        return [json.dumps({"number": self.number}).encode() + b"\n"] * self.rows
+    def lines(self) -> Iterator[bytes]:
+        return iter([json.dumps({"number": self.number}).encode() + b"\n"] * self.rows)
 
 
 class Counts:

@@ -97,6 +97,7 @@ class App:
         self._pool = pool
         self._active = 0
         self._metrics = service.metrics
+        self._metrics.in_flight.set_function(lambda: self._active)
         self._routes = self._build_routes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,7 +144,7 @@ class App:
     async def _infer(self, work: Work, body: bytes, request_id: str) -> Answered:
         if self._active >= self._limits.max_concurrent:
             raise OverloadedError(f"{self._active} requests are being answered, which is the limit; try again")
-        self._enter()
+        self._active += 1
         if self._cost.seconds(len(body)) <= INLINE_SECONDS:
             try:
                 return work(body, request_id)
@@ -158,13 +159,8 @@ class App:
         except TimeoutError as exc:
             raise InferenceTimeoutError(f"no answer within {self._limits.inference_seconds:g} s") from exc
 
-    def _enter(self) -> None:
-        self._active += 1
-        self._metrics.in_flight.set(self._active)
-
     def _leave(self) -> None:
         self._active -= 1
-        self._metrics.in_flight.set(self._active)
 
     def _build_routes(self) -> dict[str, _Route]:
         service = self._service

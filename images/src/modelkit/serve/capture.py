@@ -23,14 +23,14 @@ from modelkit.contract.files import capture_hour
 from modelkit.errors import StoreError, StoreObjectExistsError
 from modelkit.serve.batch import Batch, Features
 from modelkit.serve.model import Answer
-from modelkit.store.segments import SegmentNames, compress_segment
+from modelkit.store.segments import SegmentBuilder, SegmentNames
 from modelkit.store.store import Store
 
 logger = logging.getLogger(__name__)
 
 MAX_QUEUE_BYTES = 64 * 1024 * 1024
 """Request bytes behind the waiting rows: rows with huge texts must not fill the memory."""
-_SEGMENT_BYTES = 16 * 1024 * 1024
+_SEGMENT_BYTES = 4 * 1024 * 1024
 """Uncompressed lines after which a segment ends."""
 _FIRST_RETRY = 0.5
 _LAST_RETRY = 30.0
@@ -48,7 +48,7 @@ class Pending(Protocol):
     def time(self) -> datetime:
         """Which hour's segment they belong to."""
 
-    def lines(self) -> list[bytes]:
+    def lines(self) -> Iterator[bytes]:
         """The lines, each ending in a newline."""
 
 
@@ -84,25 +84,21 @@ class CapturedRequest:
         """See Pending."""
         return self.batch.rows
 
-    def lines(self) -> list[bytes]:
+    def lines(self) -> Iterator[bytes]:
         """JSON lines of the stream `requests`, see modelkit.store.segments."""
         moment, probabilities = format_time(self.time), self.answer.probabilities
-        return [
-            orjson.dumps(
-                {
-                    "id": self.id,
-                    "row": row,
-                    "time": moment,
-                    "digest": self.format.digest,
-                    "version": self.format.version,
-                    "features": self.format.record(self.batch.row(row)),
-                    "prediction": prediction,
-                    "probabilities": None if probabilities is None else probabilities[row],
-                },
-                option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY,
-            )
-            for row, prediction in enumerate(self.answer.predictions)
-        ]
+        for row, prediction in enumerate(self.answer.predictions):
+            record = {
+                "id": self.id,
+                "row": row,
+                "time": moment,
+                "digest": self.format.digest,
+                "version": self.format.version,
+                "features": self.format.record(self.batch.row(row)),
+                "prediction": prediction,
+                "probabilities": None if probabilities is None else probabilities[row],
+            }
+            yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
 
 
 class WriterMetrics(Protocol):
@@ -173,9 +169,9 @@ class SegmentWriter:
             items = [item for item, _ in taken]
             rows, written = sum(item.rows for item in items), 0
             try:
-                for hour, lines in _segments(items):
-                    self._write(hour, lines)
-                    written += len(lines)
+                for hour, segment in _segments(items):
+                    self._write(hour, segment)
+                    written += segment.rows
             except Exception as exc:  # noqa: BLE001 - the thread's outermost loop: it must outlive any item
                 lost = rows - written
                 logger.error("rows could not be written", extra={"rows": lost, "error": type(exc).__name__})
@@ -200,9 +196,9 @@ class SegmentWriter:
         is_filling = self._rows * 4 >= self._max_rows or self._bytes * 4 >= MAX_QUEUE_BYTES
         return is_filling or time.monotonic() >= self._oldest + self._flush_seconds
 
-    def _write(self, hour: str, lines: list[bytes]) -> None:
+    def _write(self, hour: str, segment: SegmentBuilder) -> None:
         """Write one segment, as often as it takes; raises StoreError when the writer was closed and time is up."""
-        path, data = self._names.next_path(hour), compress_segment(lines)
+        path, data = self._names.next_path(hour), segment.finish()
         for attempt in count():
             try:
                 self._store.write_new(path, data)
@@ -215,7 +211,7 @@ class SegmentWriter:
                 if time.monotonic() >= self._deadline:
                     raise
                 self._pause(attempt)
-        self._metrics.wrote(len(lines))
+        self._metrics.wrote(segment.rows)
 
     def _pause(self, attempt: int) -> None:
         if self._closing.is_set():
@@ -224,21 +220,19 @@ class SegmentWriter:
             self._closing.wait(min(_LAST_RETRY, _FIRST_RETRY * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
 
 
-def _segments(items: Sequence[Pending]) -> Iterator[tuple[str, list[bytes]]]:
+def _segments(items: Sequence[Pending]) -> Iterator[tuple[str, SegmentBuilder]]:
     """The lines of each hour, cut where a segment would become too large."""
     for hour, group in groupby(sorted(items, key=lambda item: item.time), lambda item: capture_hour(item.time)):
-        lines: list[bytes] = []
-        size = 0
+        segment = SegmentBuilder()
         for item in group:
-            fresh = item.lines()
-            lines += fresh
-            size += sum(map(len, fresh))
+            for line in item.lines():
+                segment.add(line)
             time.sleep(0)  # Let the event loop have the interpreter: answers come first.
-            if size >= _SEGMENT_BYTES:
-                yield hour, lines
-                lines, size = [], 0
-        if lines:
-            yield hour, lines
+            if segment.size >= _SEGMENT_BYTES:
+                yield hour, segment
+                segment = SegmentBuilder()
+        if segment.rows:
+            yield hour, segment
 
 
 def _plain(column: InputColumn, value: Any) -> Any:

@@ -7,6 +7,7 @@
 `label` is one value for the request's first row, or a list with one value per row, null for a row without a label.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -47,22 +48,18 @@ class Feedback:
         """Lines that it becomes."""
         return len(self.labels)
 
-    def lines(self) -> list[bytes]:
+    def lines(self) -> Iterator[bytes]:
         """JSON lines of the stream `feedback`, see modelkit.store.segments."""
         received = format_time(self.time)
-        return [
-            orjson.dumps(
-                {
-                    "id": label.id,
-                    "row": label.row,
-                    "label": label.value,
-                    "time": format_time(label.time),
-                    "received": received,
-                },
-                option=orjson.OPT_APPEND_NEWLINE,
-            )
-            for label in self.labels
-        ]
+        for label in self.labels:
+            record = {
+                "id": label.id,
+                "row": label.row,
+                "label": label.value,
+                "time": format_time(label.time),
+                "received": received,
+            }
+            yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def parse_feedback(signature: Signature, body: bytes, max_rows: int, now: datetime) -> Feedback:

@@ -156,8 +156,10 @@ def _label_names(signature: Signature) -> dict[Any, Any] | None:
 
 def _checked(probabilities: NDArray[Any]) -> NDArray[Any]:
     """Finite probabilities, none above 1: sums in float32 may be 1.0000001."""
-    _check_finite(probabilities)
-    np.minimum(probabilities, 1, out=probabilities)
+    # The largest is NaN if any is, so one look finds both kinds of trouble.
+    if not probabilities.max() <= 1:
+        _check_finite(probabilities)
+        np.minimum(probabilities, 1, out=probabilities)
     return probabilities
 
 

@@ -53,11 +53,37 @@ class SegmentNames:
         return f"{self._directory}/{hour}/{self._prefix}-{next(self._sequence):06d}{SUFFIX}"
 
 
+class SegmentBuilder:
+    """The bytes of one segment, compressed line by line so that a writer never holds the plain text."""
+
+    __slots__ = ("_compressor", "_parts", "rows", "size")
+
+    def __init__(self) -> None:
+        # Level 1: the server pays for it, beside answering.
+        self._compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+        self._parts: list[bytes] = []
+        self.rows = 0
+        self.size = 0
+        """Uncompressed bytes."""
+
+    def add(self, line: bytes) -> None:
+        """Append a line, which must end in a newline."""
+        self.rows += 1
+        self.size += len(line)
+        if part := self._compressor.compress(line):
+            self._parts.append(part)
+
+    def finish(self) -> bytes:
+        """The whole segment; nothing can be added after it."""
+        return b"".join([*self._parts, self._compressor.flush()])
+
+
 def compress_segment(lines: Iterable[bytes]) -> bytes:
-    """JSON lines, each ending in a newline, as the bytes of a segment. Level 1: the server pays for it."""
-    compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
-    parts = [compressor.compress(line) for line in lines]
-    return b"".join([*parts, compressor.flush()])
+    """JSON lines, each ending in a newline, as the bytes of a segment."""
+    builder = SegmentBuilder()
+    for line in lines:
+        builder.add(line)
+    return builder.finish()
 
 
 def decompress_segment(data: bytes) -> bytes:
