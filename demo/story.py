@@ -12,7 +12,7 @@ from demo.traffic import BASELINE, DRIFTED, FINAL, Clinic, Probe, Tally
 NAMESPACE = "modelloop-demo"
 MODEL = "cancer"
 SYSTEM = "modelloop-system"
-DRIFT_SECONDS = 100.0
+DRIFT_SECONDS = 150.0
 """Over how long the drifted patients come: more than one window of the monitor sees them."""
 
 Check = Callable[[], str | None]
@@ -161,13 +161,13 @@ class Story:
 
     def _fetch_report(self) -> None:
         breached = [window for window in self._windows() if _breached(window)]
-        path = (breached or self._windows())[-1]["report"]
+        folder = str((breached or self._windows())[-1]["report"]).rsplit("/", 1)[0]
         server = self.status("modeldeployment")["stable"]["deployment"]
         read = "import sys; sys.stdout.write(open(sys.argv[1], encoding='utf-8').read())"
         for name in ("report.html", "report.json"):
             text = self.kubectl.run(
                 "exec", "-n", NAMESPACE, f"deployment/{server}", "-c", "server", "--",
-                "/opt/venv/bin/python", "-c", read, f"/var/lib/modelloop/store/{path}/{name}",
+                "/opt/venv/bin/python", "-c", read, f"/var/lib/modelloop/store/{folder}/{name}",
             )  # fmt: skip
             (BUILD / name).write_text(text, encoding="utf-8")
 
