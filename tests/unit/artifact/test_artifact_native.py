@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skops.io
+from sklearn.base import clone
+
 from modelkit.artifact.native import TRUSTED_TYPES, dump_native, load_native, loads_native
 from modelkit.artifact.version import ArtifactError
 from modelkit.contract.estimators import CLASSIFIERS, ESTIMATORS
-from sklearn.base import clone
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(60, 3))

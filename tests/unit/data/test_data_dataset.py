@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.model_selection import train_test_split
+
 from modelkit.contract.config import DataConfig
 from modelkit.data.columns import as_array, to_rows
 from modelkit.data.dataset import Dataset, build_dataset
 from modelkit.data.split import split_rows
 from modelkit.errors import RefusedError
-from sklearn.model_selection import train_test_split
 
 ROWS = 200
 RNG = np.random.default_rng(0)

@@ -9,10 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.datasets import load_breast_cancer
+
 from modelkit.contract.config import DataConfig
 from modelkit.data.source import read_source
 from modelkit.errors import RefusedError
-from sklearn.datasets import load_breast_cancer
 
 FRAME = pd.DataFrame({"a": [1, 2], "b": [0.5, np.nan], "c": ["x", None], "d": [True, False]})
 

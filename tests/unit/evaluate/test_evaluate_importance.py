@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from modelkit.evaluate.answers import Answers
-from modelkit.evaluate.importance import permutation_importance
 from sklearn.inspection import permutation_importance as reference
 from sklearn.linear_model import LinearRegression
+
+from modelkit.evaluate.answers import Answers
+from modelkit.evaluate.importance import permutation_importance
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(400, 3))

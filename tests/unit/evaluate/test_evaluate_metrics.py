@@ -5,6 +5,7 @@ import pytest
 import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from modelkit.contract.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.bootstrap import metric_intervals, paired_differences

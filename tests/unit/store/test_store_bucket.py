@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from modelkit.contract.config import StoreConfig
 from modelkit.errors import StoreError
 from modelkit.store.store import Store

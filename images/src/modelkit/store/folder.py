@@ -81,9 +81,7 @@ class FolderBackend:
             if stat.S_ISDIR(info.st_mode):
                 yield from self.list(below)
             elif stat.S_ISREG(info.st_mode):
-                yield StoredObject(
-                    "/".join(below), info.st_size, datetime.fromtimestamp(info.st_mtime, tz=UTC)
-                )
+                yield StoredObject("/".join(below), info.st_size, datetime.fromtimestamp(info.st_mtime, tz=UTC))
 
     def delete(self, segments: tuple[str, ...]) -> None:
         """See Backend."""
