@@ -127,6 +127,7 @@ class ApiState:
     failures: list[int | str] = field(default_factory=list)
     """Taken one per request: an HTTP code, `hang up`, or `write` (another writer between read and patch)."""
     url: str = ""
+    handler: Any = None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -163,8 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _fail(self) -> bool:
         failure = self.state.failures.pop(0) if self.state.failures else 200
         if failure == "write":
-            self._answer(200, self._object())
+            answer = self._object()
             self.state.version += 1
+            self._answer(200, answer)
             return True
         if failure == "hang up":
             self.connection.close()
@@ -184,8 +186,8 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def api() -> Iterator[ApiState]:
     state = ApiState()
-    handler = type("Handler", (_Handler,), {"state": state})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    state.handler = type("Handler", (_Handler,), {"state": state})
+    with ThreadingHTTPServer(("127.0.0.1", 0), state.handler) as server:
         state.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

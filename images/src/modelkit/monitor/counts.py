@@ -71,10 +71,8 @@ def count_rows(reference: Reference, features: "pa.Table", meta: "pa.Table") -> 
     A feature that no row has (a client stopped sending it) counts as missing in every row.
     """
     rows = meta.num_rows
-    columns = tuple(
-        _compare(name, entry, features[name] if name in features.column_names else None, rows)
-        for name, entry in reference.features.items()
-    )
+    found = dict(zip(features.column_names, features.columns, strict=True))
+    columns = tuple(_compare(name, entry, found.get(name), rows) for name, entry in reference.features.items())
     outputs = [_compare("prediction", reference.predictions, meta["prediction"], rows)]
     if reference.scores is not None:
         scores = confidence_score(_stack(meta["probabilities"].drop_null()))
