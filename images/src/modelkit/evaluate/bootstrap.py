@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 
 _MOST_RESAMPLES = 2000
 _FEWEST_RESAMPLES = 200
-_WORK = 200_000_000
-"""Resamples times rows that are affordable (about 5 s): more rows get fewer resamples, and need fewer."""
+_WORK = 20_000_000
+"""Resamples times rows that are affordable (about 3 s on one core): more rows get fewer resamples."""
 _CHUNK = 2_000_000
 """Weights held in memory at once (16 MB)."""
 
