@@ -5,12 +5,14 @@ import json
 import ssl
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import yaml
+
 from modelloop.cluster.resources import BY_KIND, Resource
 
 Object = dict[str, Any]
@@ -172,3 +174,11 @@ def wait_for(condition: Callable[[], T | None], timeout: float = 30.0, *, what: 
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout:.0f} s in vain for {what or 'a condition'}")
         time.sleep(every)
+
+
+def make_namespace(api: Api) -> str:
+    """A new namespace in which Jobs can make pods."""
+    name = f"t-{uuid.uuid4().hex[:10]}"
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    wait_for(lambda: api.find("ServiceAccount", name, "default"), what=f"the default ServiceAccount of {name}")
+    return name

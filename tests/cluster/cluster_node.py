@@ -15,8 +15,8 @@ from threading import Thread
 from typing import Any, TypeVar
 
 import aiohttp
-from modelloop.desired.labels import SELECTOR
 
+from modelloop.desired.labels import SELECTOR
 from tests.cluster.cluster_api import RESOURCES, Object
 
 T = TypeVar("T")

@@ -105,6 +105,11 @@ class OperatorProcess:
         self.signal(signal.SIGKILL)
         assert self.wait(10), f"process {self._pid} survives SIGKILL"
 
+    def kill_from_afar(self) -> None:
+        """SIGKILL from another thread than the one that waits; returns when nothing of it runs any more."""
+        self.signal(signal.SIGKILL)
+        select.select([self._pidfd], [], [], 10)
+
     def stop(self, timeout: float = 10.0) -> None:
         """SIGTERM, as the kubelet does; it must be gone within `timeout` seconds."""
         self.signal(signal.SIGTERM)

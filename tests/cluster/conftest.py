@@ -6,14 +6,13 @@ With pytest-xdist the workers share one cluster: a second API server costs two c
 import fcntl
 import os
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from devcluster.cluster import Cluster
-from tests.cluster.cluster_api import Api, connection_of, wait_for
+from tests.cluster.cluster_api import Api, connection_of, make_namespace
 from tests.cluster.cluster_node import Background, Node
 from tests.cluster.cluster_operator import OperatorProcess, free_port
 from tests.cluster.cluster_zygote import Zygote
@@ -78,14 +77,6 @@ def zygote() -> Iterator[Zygote]:
     made = Zygote()
     yield made
     made.close()
-
-
-def make_namespace(api: Api) -> str:
-    """A new namespace in which Jobs can make pods."""
-    name = f"t-{uuid.uuid4().hex[:10]}"
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    wait_for(lambda: api.find("ServiceAccount", name, "default"), what=f"the default ServiceAccount of {name}")
-    return name
 
 
 @pytest.fixture
