@@ -113,15 +113,19 @@ class Client:
         """Replace an object; its resourceVersion is the precondition (ConflictError)."""
         return await self._call("put", resource.path(namespace, name), body=body, field_manager=FIELD_MANAGER)
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str | None = None) -> None:
-        """Delete an object and, in the background, what it owns; an object that is gone is fine."""
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str | None = None) -> Object | None:
+        """Delete an object and, in the background, what it owns.
+
+        Returns what is left of it while finalizers or a grace period hold it; None when it is gone, or was before.
+        """
         options: Object = {"propagationPolicy": "Background"}
         if uid is not None:
             options["preconditions"] = {"uid": uid}
         try:
-            await self._call("delete", resource.path(namespace, name), body=options)
+            answer = await self._call("delete", resource.path(namespace, name), body=options)
         except NotFoundError:
-            return
+            return None
+        return answer if answer.get("kind") != "Status" else None
 
     async def _call(self, method: str, path: str, **params: Any) -> Object:
         params.setdefault("header_params", {})

@@ -102,8 +102,12 @@ class Cluster:
         held = self.cache.get(Key(kind, namespace, name))
         if held is None or "deletionTimestamp" in held["metadata"]:
             return
-        await self.client.delete(BY_KIND[kind], namespace, name, uid=held["metadata"]["uid"])
+        left = await self.client.delete(BY_KIND[kind], namespace, name, uid=held["metadata"]["uid"])
         WRITES.labels(kind, "delete").inc()
+        if left is not None:
+            self.observe(kind, left)
+        else:
+            self.cache.remove(kind, held)
 
     async def patch_status(
         self, key: Key, body: Object, old: ApiModel, new: ApiModel, exclude: frozenset[str] = frozenset()
