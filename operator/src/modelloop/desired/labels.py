@@ -36,13 +36,13 @@ def object_labels(kind: str, name: str) -> dict[str, str]:
     }
 
 
-def owner_reference(kind: str, name: str, uid: str) -> dict[str, Any]:
-    """A controller reference: the garbage collector removes the child, with the operator up or down."""
+def owner_reference(kind: str, name: str, uid: str, *, controller: bool = True) -> dict[str, Any]:
+    """An owner reference: the garbage collector removes the child, with the operator up or down."""
     return {
         "apiVersion": API_VERSION,
         "kind": kind,
         "name": name,
         "uid": uid,
-        "controller": True,
+        "controller": controller,
         "blockOwnerDeletion": True,
     }

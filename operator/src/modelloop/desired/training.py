@@ -191,7 +191,9 @@ def build_job(
             "name": run.job,
             "namespace": namespace,
             "labels": object_labels,
-            "ownerReferences": [labels.owner_reference(KIND, name, uid)],
+            # Not as the controller: Kubernetes' CronJob controller takes every Job whose controller has a CronJob's
+            # name for its own, whatever the kind, and removes finished ones.
+            "ownerReferences": [labels.owner_reference(KIND, name, uid, controller=False)],
         },
         "spec": {
             "backoffLimit": spec.retries,
