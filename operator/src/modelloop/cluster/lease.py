@@ -30,15 +30,18 @@ class Lease:
         self._namespace = namespace
         self._identity = identity
         self._seen: tuple[str, float] = ("", 0.0)
+        self._renewed = 0.0
+        """When the last successful renewal was asked for: others may count from then on, not from its answer."""
         self.held = False
 
     async def acquire(self) -> None:
         """Wait until this process holds the Lease."""
         announced = False
         while True:
+            asked = time.monotonic()
             try:
                 if await self._try_take():
-                    self.held = True
+                    self.held, self._renewed = True, asked
                     logger.info("holding the lease", extra={"identity": self._identity})
                     return
             except ClusterError as exc:
@@ -50,17 +53,17 @@ class Lease:
 
     async def keep(self) -> None:
         """Renew until it fails; raises LeaseLostError, after which the process must end at once."""
-        renewed = time.monotonic()
         while True:
             await asyncio.sleep(RETRY_SECONDS)
+            asked = time.monotonic()
             try:
-                async with asyncio.timeout(RENEW_DEADLINE - (time.monotonic() - renewed)):
+                async with asyncio.timeout(RENEW_DEADLINE - (asked - self._renewed)):
                     if not await self._try_take():
                         break
-                renewed = time.monotonic()
+                self._renewed = asked
             except (ClusterError, TimeoutError) as exc:
                 logger.warning("could not renew the lease", extra={"error": str(exc)})
-                if time.monotonic() - renewed >= RENEW_DEADLINE:
+                if time.monotonic() - self._renewed >= RENEW_DEADLINE:
                     break
         self.held = False
         raise LeaseLostError("another operator holds the lease, or the API server couldn't be reached to renew it")
@@ -96,10 +99,8 @@ class Lease:
             "acquireTime": _now() if changed else spec.get("acquireTime", _now()),
             "leaseTransitions": int(spec.get("leaseTransitions") or 0) + int(changed),
         }
-        try:
-            await self._client.replace(LEASE, self._namespace, NAME, {**body, "spec": spec})
-        except ConflictError:
-            return False
+        # A ConflictError is no defeat yet: somebody may have edited the object. The next try sees who holds it.
+        await self._client.replace(LEASE, self._namespace, NAME, {**body, "spec": spec})
         return True
 
     def _is_expired(self, body: dict[str, Any], spec: dict[str, Any]) -> bool:
