@@ -4,6 +4,7 @@ Exit codes: 0 after a graceful stop, 2 when the version can't be served, 1 when 
 reason is left in the termination log as {"outcome", "reason", "message"} for the operator.
 """
 
+import gc
 import json
 import logging
 import os
@@ -62,6 +63,9 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     config, threads = settings.config, inference_threads(read_cpu_limit())
     version = load_version(settings, Store.open(config.store, environ), threads)
     service = version.service
+    # What was loaded stays: the collector needn't look through it again while requests wait.
+    gc.collect()
+    gc.freeze()
     with ThreadPoolExecutor(threads, thread_name_prefix="inference") as pool, bind(settings.port) as listener:
         app = App(service, config.limits, version.cost, pool)
         server = DrainingServer(app, drain_seconds=config.drain_seconds, finish_seconds=config.limits.inference_seconds)

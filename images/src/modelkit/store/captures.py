@@ -8,7 +8,7 @@ be read at all is fatal (StoreError), because half a window would look like a ch
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ import pyarrow.json as pj
 from modelkit.contract.files import FEEDBACK_STREAM, REQUESTS_STREAM, capture_hour, captures_directory
 from modelkit.errors import StoreObjectNotFoundError
 from modelkit.store.segments import SUFFIX, CorruptSegmentError, decompress_segment
-from modelkit.store.store import Store
+from modelkit.store.store import Store, StoredObject
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,13 @@ _FEATURE = "features."
 """Prefix of the feature columns while they share a table with the others."""
 
 _THREADS = 4
-_BATCH_BYTES = 8 * 1024 * 1024
+_BATCH_BYTES = 2 * 1024 * 1024
+"""Compressed; a thread holds the text of one batch."""
 _LISTED_HOURS = 1000
 """Up to so many hour folders are listed one by one; a longer window lists the whole stream once."""
+
+
+Keep = Callable[[pa.Table], pa.Table]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +88,14 @@ def read_captured(
     if since.tzinfo is None or until.tzinfo is None:
         raise ValueError("since and until must be time-zone aware")
     requests = _Stream(store, captures_directory(namespace, deployment, REQUESTS_STREAM), _REQUEST)
-    answered = _read_stream(requests, since, until)
-    window = [_in_window(table, since, until, digest) for table in answered.tables]
-    rows = _first_of_each_row(_unify(window, _REQUEST, "prediction"))
+    in_window = partial(_in_window, since=since, until=until, digest=digest)
+    answered = _read_stream(requests, since, until, in_window)
+    rows = _first_of_each_row(_unify(answered.tables, _REQUEST, "prediction"))
 
     # A label comes after its row, but the clocks of two pods may differ: look at one hour more on both sides.
     hour = timedelta(hours=1)
     feedback = _Stream(store, captures_directory(namespace, deployment, FEEDBACK_STREAM), _FEEDBACK)
-    told = _read_stream(feedback, since - hour, datetime.now(UTC) + hour)
+    told = _read_stream(feedback, since - hour, datetime.now(UTC) + hour, lambda table: table)
     labels = _labels_of(rows, _unify(told.tables, _FEEDBACK, "label"))
 
     skipped = answered.skipped + told.skipped
@@ -106,47 +110,37 @@ def read_captured(
     )
 
 
-def _read_stream(stream: _Stream, since: datetime, until: datetime) -> _Parsed:
+def _read_stream(stream: _Stream, since: datetime, until: datetime, keep: Keep) -> _Parsed:
+    """The rows for which `keep` is true of all segments whose hour overlaps [since, until)."""
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="captures") as pool:
-        paths = _segment_paths(stream, since, until, pool)
-        contents = pool.map(partial(_read_segment, stream.store), paths)
-        parsed = list(pool.map(partial(_parse_batch, stream.schema), _batches(contents)))
+        segments = _list_segments(stream, since, until, pool)
+        parsed = list(pool.map(partial(_read_batch, stream, keep), _batches(segments)))
     read = sum(count for _, count in parsed)
-    return _Parsed(tuple(table for tables, _ in parsed for table in tables), read, len(paths) - read)
+    return _Parsed(tuple(table for tables, _ in parsed for table in tables), read, len(segments) - read)
 
 
-def _segment_paths(stream: _Stream, since: datetime, until: datetime, pool: ThreadPoolExecutor) -> list[str]:
-    """Paths of the segments whose hour folder overlaps [since, until), in the order of their names."""
+def _list_segments(stream: _Stream, since: datetime, until: datetime, pool: ThreadPoolExecutor) -> list[StoredObject]:
+    """The segments whose hour folder overlaps [since, until), in the order of their paths."""
     first = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     hours = -((first - until) // timedelta(hours=1))
     if hours > _LISTED_HOURS:
         start = len(stream.directory) + 1
         hour_of = slice(start, start + len(capture_hour(first)))
         low, high = capture_hour(first), capture_hour(until)
-        found = (entry.path for entry in stream.store.list(stream.directory))
-        return [path for path in found if low <= path[hour_of] <= high and path.endswith(SUFFIX)]
+        found = stream.store.list(stream.directory)
+        return [entry for entry in found if low <= entry.path[hour_of] <= high and entry.path.endswith(SUFFIX)]
     folders = [f"{stream.directory}/{capture_hour(first + timedelta(hours=n))}" for n in range(hours)]
     listed = pool.map(lambda folder: list(stream.store.list(folder)), folders)
-    return [entry.path for entries in listed for entry in entries if entry.path.endswith(SUFFIX)]
+    return [entry for entries in listed for entry in entries if entry.path.endswith(SUFFIX)]
 
 
-def _read_segment(store: Store, path: str) -> bytes | None:
-    """The JSON lines of a segment, or None for one that is damaged or was removed since it was listed."""
-    try:
-        return decompress_segment(store.read(path))
-    except (CorruptSegmentError, StoreObjectNotFoundError):
-        return None
-
-
-def _batches(contents: Iterable[bytes | None]) -> Iterator[list[bytes]]:
-    """Segments in groups of about _BATCH_BYTES: writers make many small ones, Arrow likes few large ones."""
-    batch: list[bytes] = []
+def _batches(segments: Iterable[StoredObject]) -> Iterator[list[str]]:
+    """Paths in groups of about _BATCH_BYTES: writers make many small segments, Arrow likes few large texts."""
+    batch: list[str] = []
     size = 0
-    for lines in contents:
-        if lines is None:
-            continue
-        batch.append(lines)
-        size += len(lines)
+    for segment in segments:
+        batch.append(segment.path)
+        size += segment.size
         if size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -154,14 +148,18 @@ def _batches(contents: Iterable[bytes | None]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _parse_batch(schema: pa.Schema, batch: list[bytes]) -> tuple[list[pa.Table], int]:
-    """Tables of a batch and how many of its segments were good; a bad segment costs only itself."""
+def _read_batch(stream: _Stream, keep: Keep, paths: list[str]) -> tuple[list[pa.Table], int]:
+    """Kept rows of a batch and how many of its segments were good; a bad segment costs only itself."""
+    contents = []
+    for path in paths:
+        with suppress(CorruptSegmentError, StoreObjectNotFoundError):
+            contents.append(decompress_segment(stream.store.read(path)))
     with suppress(pa.ArrowException):
-        return [_parse(b"".join(batch), schema)], len(batch)
+        return [keep(_parse(b"".join(contents), stream.schema))], len(contents)
     tables = []
-    for lines in batch:
+    for lines in contents:
         with suppress(pa.ArrowException):
-            tables.append(_parse(lines, schema))
+            tables.append(keep(_parse(lines, stream.schema)))
     return tables, len(tables)
 
 
