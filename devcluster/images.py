@@ -19,11 +19,9 @@ from devcluster.build_settings import BuildSettings, read_build_settings
 from devcluster.engine import Engine, buildah, find_engine, read_image_id
 from devcluster.errors import DevClusterError
 from devcluster.layout import Layout
-from devcluster.shell import environment, require_free_space, run, say, step, succeeds
+from devcluster.shell import environment, require_free_space, run, say, step, succeeds, wait_until
 
 _WORTH_HANDING_OVER = 1 << 20
-SOURCE_LABEL = "modelloop.dev/source-id"
-"""Set on an image in the cluster: the digest of the configuration it was loaded with."""
 
 
 def build_image(dockerfile: Path, tag: str, context: Path, base_image: str | None = None) -> None:
@@ -79,8 +77,9 @@ def load_images(layout: Layout, references: Sequence[str]) -> None:
             _load_from_docker(layout, list(missing))
         else:
             _load_from_buildah(layout, list(missing))
-        for reference, identity in missing.items():
-            node.run_ctr(layout, "images", "label", reference, f"{SOURCE_LABEL}={identity}")
+        wait_until(
+            lambda: missing.items() <= _read_loaded(layout).items(), seconds=30, what="the kubelet's seeing of them"
+        )
 
 
 def require_registry(reference: str) -> None:
@@ -90,16 +89,22 @@ def require_registry(reference: str) -> None:
         raise DevClusterError(f"the image {reference} names no registry: name it localhost/{reference}")
 
 
+def parse_loaded(listing: str) -> dict[str, str]:
+    """Name to digest of the configuration, out of what `ctr images list` prints.
+
+    The kubelet's side of containerd names every image a second time, by that digest; the two share their manifest.
+    """
+    manifests = {words[0]: words[2] for words in map(str.split, listing.splitlines()[1:]) if len(words) > 2}
+    configurations = {manifest: name for name, manifest in manifests.items() if name.startswith("sha256:")}
+    return {
+        name: configurations[manifest].removeprefix("sha256:")
+        for name, manifest in manifests.items()
+        if not name.startswith("sha256:") and manifest in configurations
+    }
+
+
 def _read_loaded(layout: Layout) -> dict[str, str]:
-    """The images in the cluster that were loaded from here, with the digests of their configurations."""
-    found = {}
-    for line in node.run_ctr(layout, "images", "list").splitlines()[1:]:
-        words = line.split()
-        for label in words[-1].split(","):
-            name, _, value = label.partition("=")
-            if name == SOURCE_LABEL:
-                found[words[0]] = value
-    return found
+    return parse_loaded(node.run_ctr(layout, "images", "list"))
 
 
 def _load_from_buildah(layout: Layout, references: Sequence[str]) -> None:

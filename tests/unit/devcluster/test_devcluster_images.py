@@ -61,3 +61,16 @@ def test_a_written_pip_configuration_reads_back() -> None:
         "timeout": "9",
         "cert": str(build_settings.CERTIFICATES),
     }
+
+
+def test_images_in_the_cluster_are_known_by_the_digest_of_their_configuration() -> None:
+    listing = """REF TYPE DIGEST SIZE PLATFORMS LABELS
+localhost/a:dev application/vnd.oci.image.manifest.v1+json sha256:m1 1.0 MiB linux/amd64 -
+localhost/b:dev application/vnd.oci.image.manifest.v1+json sha256:m2 1.0 MiB linux/amd64 io.cri-containerd.image=managed
+localhost/new:dev application/vnd.oci.image.manifest.v1+json sha256:m3 1.0 MiB linux/amd64 -
+sha256:c1 application/vnd.oci.image.manifest.v1+json sha256:m1 1.0 MiB linux/amd64 io.cri-containerd.image=managed
+sha256:c2 application/vnd.oci.image.manifest.v1+json sha256:m2 1.0 MiB linux/amd64 io.cri-containerd.image=managed
+"""
+
+    assert images.parse_loaded(listing) == {"localhost/a:dev": "c1", "localhost/b:dev": "c2"}
+    assert images.parse_loaded("REF TYPE DIGEST SIZE PLATFORMS LABELS\n") == {}
