@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from modelkit.contract.codec import format_time
 from modelkit.contract.config import StoreConfig
 from modelkit.contract.files import capture_hour

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from modelkit.store.segments import CorruptSegmentError, SegmentNames, compress_segment, decompress_segment
 
 STARTED = datetime(2026, 3, 1, 14, tzinfo=UTC)
