@@ -138,7 +138,7 @@ def test_unknown_is_never_an_alarm() -> None:
 
 
 def test_checks_that_spec_retrain_on_does_not_name_are_reported_only() -> None:
-    world = MonitorWorld(spec=monitor_spec(retrain={"on": ["Quality"]}))
+    world = MonitorWorld(spec=monitor_spec(retrain={"checks": ["Quality"]}))
     world.look(window(-30), window(-15))
     assert world.status.retrain is None
     assert condition(world, ConditionType.HEALTHY)[:2] == ("False", "Breached")
@@ -324,7 +324,7 @@ MODELS = st.one_of(
         training_running=st.booleans(),
     ),
 )
-RETRAINS = st.sampled_from([None, {}, {"on": ["Drift"]}, {"cooldown": "0s"}, {"lookback": "99999h", "minLabels": 1}])
+RETRAINS = st.sampled_from([None, {}, {"checks": ["Drift"]}, {"cooldown": "0s"}, {"lookback": "99999h", "minLabels": 1}])
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -360,7 +360,7 @@ def test_any_state_converges_and_asks_only_when_everything_holds(
             assert plan.status.retrain is not None
             newest = max((item for item in world.status.windows if item.digest == model.digest), key=lambda w: w.end)
             assert plan.status.retrain.until == newest.end
-            assert any(check.state == "Breached" and check.name in spec.retrain.on for check in newest.checks)
+            assert any(check.state == "Breached" and check.name in spec.retrain.checks for check in newest.checks)
             assert newest.labels >= spec.retrain.min_labels
             assert not model.training_running
             assert model.champion_digest == model.digest

@@ -130,7 +130,7 @@ class WorkQueue(Generic[K]):
     def _retry(self, key: K) -> None:
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay = min(FIRST_BACKOFF * 2**failures, MAX_BACKOFF)
+        delay = min(FIRST_BACKOFF * 2 ** min(failures, 16), MAX_BACKOFF)  # 2**1024 is no float any more
         delay *= random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not cryptography
         logger.exception("reconcile failed", extra={"key": str(key), "retry_in_seconds": round(delay, 2)})
         self.add_after(key, timedelta(seconds=delay))
