@@ -58,12 +58,14 @@ lock: setup ## refresh the hash-checked locks (UPGRADE=1 for newer versions)
 	@for part in shared shared-arrow; do \
 	  $(COMPILE) -c requirements/dev.lock requirements/$$part.in -o requirements/$$part.lock; done
 
-generate: setup ## write crds/ from the API types
+generate: setup ## write crds/ and docs/reference.md from the API types
 	@$(BIN)/python -m modelloop.crdgen crds
+	@$(BIN)/python -m modelloop.refgen docs/reference.md
 
 verify: generate ## fail when what is generated differs from what is committed
-	@new="$$(git status --porcelain -- crds)"; [ -z "$$new" ] || { git --no-pager diff -- crds; echo "$$new"; \
-	  echo "crds/ differs from what is committed: commit what make generate wrote"; exit 1; }
+	@new="$$(git status --porcelain -- crds docs/reference.md)"; [ -z "$$new" ] || { \
+	  git --no-pager diff -- crds docs/reference.md; echo "$$new"; \
+	  echo "this differs from what is committed: commit what make generate wrote"; exit 1; }
 
 check: setup ## formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check --quiet . || { echo "make format writes it as wanted"; exit 1; }

@@ -324,7 +324,9 @@ MODELS = st.one_of(
         training_running=st.booleans(),
     ),
 )
-RETRAINS = st.sampled_from([None, {}, {"checks": ["Drift"]}, {"cooldown": "0s"}, {"lookback": "99999h", "minLabels": 1}])
+RETRAINS = st.sampled_from(
+    [None, {}, {"checks": ["Drift"]}, {"cooldown": "0s"}, {"lookback": "99999h", "minLabels": 1}]
+)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

@@ -62,7 +62,7 @@ class Alarm(ApiModel):
 class Retrain(ApiModel):
     """What an alarm leads to."""
 
-    on: Annotated[
+    checks: Annotated[
         tuple[Literal["Drift", "Quality"], ...],
         Field(
             min_length=1,

@@ -100,7 +100,7 @@ def _decide_retrain(observed: ObservedMonitor, windows: Sequence[Window], now: d
     if retrain is None:
         return _Decision(Reason.NOT_DECIDED, "spec.retrain isn't set: alarms are reported only")
     recent = windows[-observed.spec.alarm.windows :]
-    breached = [window for window in recent if breached_checks(window, retrain.on)]
+    breached = [window for window in recent if breached_checks(window, retrain.checks)]
     alarm = f"{len(breached)} of the last {len(recent)} windows breached, {observed.spec.alarm.breaches} are needed"
     if last is not None and last.training == model.training:
         if last.id != model.handled_id:
@@ -137,8 +137,8 @@ def _request(observed: ObservedMonitor, model: ObservedModel, breached: Sequence
     if retrain is None:
         raise AssertionError("only called with spec.retrain set")
     newest_window = breached[-1]
-    names = sorted({check.name for check in breached_checks(newest_window, retrain.on)})
-    worst = next(iter(breached_checks(newest_window, retrain.on))).message
+    names = sorted({check.name for check in breached_checks(newest_window, retrain.checks)})
+    worst = next(iter(breached_checks(newest_window, retrain.checks))).message
     reason = f"{' and '.join(names)} breached in {len(breached)} windows; {worst}"[:1024]
     since = min(window.start for window in breached)
     if retrain.lookback is not None:
