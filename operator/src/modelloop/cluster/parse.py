@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from modelloop.cluster.slim import main_container
 from modelloop.decide.deployment import ObservedServer
 from modelloop.decide.pods import ObservedPod
 from modelloop.decide.runs import ObservedJob
@@ -58,8 +59,9 @@ def _time_of(condition: Object) -> datetime | None:
 def parse_pod(pod: Object) -> ObservedPod:
     """The parts of a pod and of its main container that decisions need."""
     spec, status, metadata = pod.get("spec", {}), pod.get("status", {}), pod["metadata"]
-    main = (spec.get("containers") or [{}])[0]
-    container = (status.get("containerStatuses") or [{}])[0]
+    main = main_container(pod)
+    statuses = status.get("containerStatuses") or []
+    container: Object = next((item for item in statuses if item.get("name") == main.get("name")), {})
     state, last = container.get("state") or {}, container.get("lastState") or {}
     waiting = state.get("waiting") or {}
     terminated = state.get("terminated") or last.get("terminated") or {}
@@ -71,7 +73,11 @@ def parse_pod(pod: Object) -> ObservedPod:
         phase=status.get("phase", ""),
         image=main.get("image", ""),
         memory_limit=str(main.get("resources", {}).get("limits", {}).get("memory", "")),
-        claims=tuple(volume["persistentVolumeClaim"]["claimName"] for volume in spec.get("volumes", [])),
+        claims=tuple(
+            volume["persistentVolumeClaim"]["claimName"]
+            for volume in spec.get("volumes", [])
+            if "persistentVolumeClaim" in volume
+        ),
         secrets=tuple(source["secretRef"]["name"] for source in main.get("envFrom", []) if source.get("secretRef")),
         unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
         waiting_reason=waiting.get("reason", ""),

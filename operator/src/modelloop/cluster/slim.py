@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from modelloop.desired.labels import APPLIED_HASH_ANNOTATION, RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION
+from modelloop.desired.labels import APPLIED_HASH_ANNOTATION, COMPONENT, RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION
 
 Object = dict[str, Any]
 
@@ -47,10 +47,17 @@ def _job(body: Object) -> Object:
     return {"spec": kept, "status": {"conditions": conditions}}
 
 
+def main_container(pod: Object) -> Object:
+    """The container that does the work; webhooks may have put others, such as a mesh's proxy, before it."""
+    containers = pod.get("spec", {}).get("containers") or [{}]
+    component = (pod["metadata"].get("labels") or {}).get(COMPONENT)
+    found: Object = next((item for item in containers if item.get("name") == component), containers[0])
+    return found
+
+
 def _pod(body: Object) -> Object:
     spec, status = body.get("spec", {}), body.get("status", {})
-    containers = spec.get("containers", [])[:1]
-    main = containers[0] if containers else {}
+    main = main_container(body)
     return {
         "spec": {
             "containers": [

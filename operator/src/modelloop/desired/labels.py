@@ -6,6 +6,8 @@ from modelloop.api.common import API_VERSION
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "modelloop"
+COMPONENT = "app.kubernetes.io/component"
+"""trainer, server or monitor; also the name of the pod's main container."""
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 """What the operator watches among Jobs, Pods, Deployments and the like."""
 
@@ -29,7 +31,7 @@ def object_labels(kind: str, name: str) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": f"modelloop-{_COMPONENTS[kind]}",
         "app.kubernetes.io/instance": name,
-        "app.kubernetes.io/component": _COMPONENTS[kind],
+        COMPONENT: _COMPONENTS[kind],
         "app.kubernetes.io/part-of": "modelloop",
         MANAGED_BY: MANAGER,
         OWNER_LABELS[kind]: name,
