@@ -19,6 +19,7 @@ from modelloop.decide.runs import ObservedJob, ObservedTraining, find_run_proble
 
 RESULT_GRACE = timedelta(seconds=10)
 """How long the end of a pod may be seen after the end of its Job: two watches have no common order."""
+DECIMALS = 6
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -165,8 +166,11 @@ def _judged_record(run: RunStatus, result: TrainingResult, judgement: Judgement,
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Without what JSON can't say: the API server would refuse the whole status."""
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+    """Without what JSON can't say, for which the API server would refuse the whole status; six decimals, for people.
+
+    Gates have judged the exact values.
+    """
+    return {name: round(value, DECIMALS) for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _champion(run: RunStatus, result: TrainingResult, now: datetime) -> ChampionStatus:
@@ -179,7 +183,7 @@ def _champion(run: RunStatus, result: TrainingResult, now: datetime) -> Champion
         estimator=result.estimator,
         task=result.task,
         metric=metric,
-        value=result.metrics[metric],
+        value=round(result.metrics[metric], DECIMALS),
         spec_hash=run.spec_hash,
         feedback=run.feedback,
         approved_time=now,
