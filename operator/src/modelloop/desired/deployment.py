@@ -69,7 +69,8 @@ def build_server(
         settings,
         mounts,
         store_secrets(version.storage),
-        terminationGracePeriodSeconds=DRAIN_SECONDS + 35,
+        # The longest inference and the last captures too.
+        terminationGracePeriodSeconds=DRAIN_SECONDS + 55,
     )
     return {
         "apiVersion": "apps/v1",
