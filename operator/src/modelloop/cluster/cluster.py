@@ -41,9 +41,13 @@ class Cluster:
 
     def observe(self, kind: str, body: Object) -> bool:
         """Take in a new state of an object and wake what depends on it; an old state changes nothing."""
+        key = key_of(kind, body)
+        held = self.cache.get(key)
         if not self.cache.put(kind, body):
             return False
-        self.wake_dependents(key_of(kind, body), body)
+        self.wake_dependents(key, body)
+        if held is not None:  # a label that was taken away led to an owner that wants it back
+            self._wake_all(set(owners_of(held)) - set(owners_of({**body, "kind": kind})), set())
         return True
 
     def observe_deletion(self, kind: str, body: Object) -> None:

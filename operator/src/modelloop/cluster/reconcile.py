@@ -71,19 +71,24 @@ class Reconciler:
             RECONCILES.labels(key.kind, outcome).inc()
             RECONCILE_SECONDS.labels(key.kind).observe(time.perf_counter() - started)
 
-    async def _make(self, key: Key, make: Callable[[], Awaitable[None]]) -> timedelta | None:
-        """Make a plan's objects. What the API server refuses ends in the status, by a further pass."""
+    async def _make(
+        self, key: Key, make: Callable[[], Awaitable[None]], check_again_after: timedelta | None
+    ) -> timedelta | None:
+        """Make a plan's objects; says when to look again.
+
+        What the API server refuses ends in the status, by a further pass at once.
+        """
         try:
             await make()
         except (ForbiddenError, InvalidError, NotFoundError) as exc:
             message = f"the API server refused an object: {exc}"
             logger.warning("objects refused", extra={"key": str(key), "error": str(exc)})
-            known = self._apply_errors.get(key)
+            is_new = key not in self._apply_errors
             self._apply_errors[key] = message
-            return APPLY_RETRY if known == message else timedelta(0)
+            return timedelta(0) if is_new else APPLY_RETRY
         if self._apply_errors.pop(key, None) is not None:
             return timedelta(0)
-        return None
+        return check_again_after
 
     async def _ensure_store(self, namespace: str, storage_uri: str) -> None:
         """The default claim is made on demand; a claim that the user named must be there."""
@@ -129,7 +134,7 @@ class Reconciler:
                 )
                 await self._cluster.apply_once(job)
 
-        return await self._make(key, make) or plan.check_again_after
+        return await self._make(key, make, plan.check_again_after)
 
     async def _tidy_jobs(self, key: Key, plan: TrainingPlan) -> None:
         for name in plan.delete_jobs:
@@ -150,6 +155,7 @@ class Reconciler:
         uid = body["metadata"]["uid"]
 
         async def make() -> None:
+            public = plan.status.stable or plan.status.candidate
             for version in plan.served:
                 await self._ensure_store(key.namespace, version.storage.uri)
                 server = build_server(
@@ -160,15 +166,15 @@ class Reconciler:
                     await self._cluster.apply_once(server)
                 else:
                     await self._cluster.apply(server)
-            public = plan.status.stable or plan.status.candidate
-            if public is not None:
-                await self._cluster.apply(
-                    build_service(observed.spec, public.digest, namespace=key.namespace, name=key.name, uid=uid)
-                )
+                if version == public:
+                    # At once: a candidate that the API server refuses must not hold up the flip to the stable one.
+                    await self._cluster.apply(
+                        build_service(observed.spec, version.digest, namespace=key.namespace, name=key.name, uid=uid)
+                    )
             for name in plan.delete_servers:
                 await self._cluster.delete("Deployment", key.namespace, name)
 
-        return await self._make(key, make) or plan.check_again_after
+        return await self._make(key, make, plan.check_again_after)
 
     # -- ModelMonitor ----------------------------------------------------------------------------------------------
 
@@ -200,7 +206,7 @@ class Reconciler:
             )
             await self._cluster.apply(cron_job)
 
-        return await self._make(key, make) or plan.check_again_after
+        return await self._make(key, make, plan.check_again_after)
 
     def _tell(self, key: Key, body: Object, events: tuple[Event, ...]) -> None:
         self._cluster.record(key.kind, body, events)
