@@ -2,17 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelkit.evaluate.importance import Importance
-
-if TYPE_CHECKING:
-    from modelkit.train.files import Finished
+from modelkit.train.finished import Finished
 
 _MOST_COLUMNS = 20
 
 
-def build_card(run: "Finished", metrics: Mapping[str, Any], importance: Sequence[Importance]) -> str:
+def build_card(run: Finished, metrics: Mapping[str, Any], importance: Sequence[Importance]) -> str:
     """The model card in Markdown; `metrics` is the content of metrics.json."""
     parts = [
         _head(run),
@@ -25,7 +23,7 @@ def build_card(run: "Finished", metrics: Mapping[str, Any], importance: Sequence
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _head(run: "Finished") -> str:
+def _head(run: Finished) -> str:
     config, result = run.config, run.result
     best = run.trials[0].candidate
     judge = (
@@ -80,7 +78,7 @@ def _candidates(metrics: Mapping[str, Any]) -> str:
     return "## Candidates\n\nBy cross-validation on the training part, best first.\n\n" + _table(header, rows)
 
 
-def _inputs(run: "Finished", importance: Sequence[Importance]) -> str:
+def _inputs(run: Finished, importance: Sequence[Importance]) -> str:
     known = {column.name: column for column in run.columns}
     ranked = [entry.name for entry in importance] or list(known)
     means = {entry.name: entry.mean for entry in importance}
@@ -93,11 +91,11 @@ def _inputs(run: "Finished", importance: Sequence[Importance]) -> str:
     return text + (f"\n\nand {more} more columns" if more > 0 else "")
 
 
-def _notes(run: "Finished") -> str:
+def _notes(run: Finished) -> str:
     return "## Notes\n\n" + "\n".join(f"- {_escape(note)}" for note in run.notes) if run.notes else ""
 
 
-def _reproduce(run: "Finished") -> str:
+def _reproduce(run: Finished) -> str:
     config = run.config
     lines = [
         f"- Seed {config.seed}, {config.folds} folds, test part {config.test_fraction:g}",

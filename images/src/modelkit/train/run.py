@@ -33,7 +33,8 @@ from modelkit.train.candidates import build_candidates, resolve_metric, resolve_
 from modelkit.train.champion import measure_champion
 from modelkit.train.export import export_onnx
 from modelkit.train.feedback import Feedback, read_feedback
-from modelkit.train.files import Finished, build_files
+from modelkit.train.files import build_files
+from modelkit.train.finished import Finished
 from modelkit.train.parts import Parts, divide
 from modelkit.train.pipeline import build_pipeline
 from modelkit.train.progress import Progress

@@ -1,0 +1,75 @@
+"""What a run found, before it is written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modelkit.artifact.model import onnx_answers
+from modelkit.artifact.signature import InputColumn, OutputColumn, Signature
+from modelkit.contract.config import TrainerConfig
+from modelkit.contract.result import TrainingResult
+from modelkit.evaluate.answers import Answers, Array
+from modelkit.train.export import Export
+from modelkit.train.parts import Parts
+from modelkit.train.search import Trial
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finished:
+    """Everything that a run found, before it is written."""
+
+    config: TrainerConfig
+    metric: str
+    columns: tuple[InputColumn, ...]
+    parts: Parts
+    trials: Sequence[Trial]
+    """Best first."""
+    pipeline: Any
+    """The best trial's, fitted on the whole training part."""
+    answers: Answers
+    """Its answers to the evaluation rows."""
+    source_answers: Answers | None
+    """Its answers to the source's test part, when captured rows were the judge."""
+    export: Export
+    result: TrainingResult
+    """Without digest and path."""
+    notes: tuple[str, ...]
+    packages: Mapping[str, str]
+
+    @property
+    def signature(self) -> Signature:
+        """What signature.json says."""
+        return _signature(self)
+
+    def serve(self, rows: Array) -> tuple[Array, Array | None]:
+        """Predictions and probabilities as a server of this version gives them."""
+        if self.export.layout is not None:
+            return onnx_answers(self.export.session, self.export.layout, self.columns, rows)
+        probable = self.answers.probabilities is not None
+        return np.asarray(self.pipeline.predict(rows)), self.pipeline.predict_proba(rows) if probable else None
+
+
+def _signature(run: Finished) -> Signature:
+    outputs = [OutputColumn(name="prediction", dtype=_output_dtype(run.answers))]
+    if run.answers.probabilities is not None:
+        shape = (-1, len(run.answers.classes or ()))
+        outputs.append(OutputColumn(name="probabilities", dtype="float64", shape=shape))
+    return Signature(
+        model=run.config.name,
+        number=run.config.number,
+        task=run.answers.task,
+        target=run.config.data.target,
+        metric=run.metric,
+        classes=run.answers.classes,
+        inputs=run.columns,
+        outputs=tuple(outputs),
+        onnx=run.export.layout,
+    )
+
+
+def _output_dtype(answers: Answers) -> str:
+    if answers.classes is None:
+        return "float64"
+    return "int64" if all(isinstance(label, int) for label in answers.classes) else "string"
