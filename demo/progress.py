@@ -80,6 +80,6 @@ class Progress:
         step = Step(self, title, task)
         yield step
         if self._live is not None and task is not None:
-            self._live.update(task, completed=1)
+            self._live.update(task, completed=1, message="")
         else:
             print(f"✓ {title} ({time.monotonic() - step.started:.0f}s)", flush=True)
