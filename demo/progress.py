@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 PLAIN_SECONDS = 5.0
 """Least time between two plain lines of a step."""
@@ -41,10 +42,14 @@ class Progress:
         self._live = (
             RichProgress(
                 SpinnerColumn(finished_text="[green]✓[/green]"),
-                TextColumn("[bold]{task.description}[/bold]"),
-                TimeElapsedColumn(),
-                TextColumn("[dim]{task.fields[message]}[/dim]"),
+                TextColumn("[bold]{task.description}[/bold]", table_column=Column(min_width=50, no_wrap=True)),
+                TimeElapsedColumn(table_column=Column(min_width=7, no_wrap=True)),
+                TextColumn(
+                    "[dim]{task.fields[message]}[/dim]",
+                    table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+                ),
                 console=console,
+                expand=True,
             )
             if console.is_terminal
             else None

@@ -108,7 +108,7 @@ class Story:
             self._wait(step, 180, lambda: self._not_ready("modeldeployment"))
 
     def _baseline(self) -> None:
-        if self._windows():
+        if self._judged():
             return
         clinic = Clinic(self._environment.server_address)
         with self._progress.step("Real requests, with what turned out as feedback") as step:
@@ -118,7 +118,7 @@ class Story:
                 step.say(f"{count} of {len(pairs)} patients")
             _require_answers(tally)
         with self._progress.step("The monitor's CronJob looks at the first window") as step:
-            self._wait(step, 150, lambda: None if self._windows() else "waiting for the next full minute")
+            self._wait(step, 150, lambda: None if self._judged() else "waiting for the next full minute")
         clinic.close()
 
     def _drift(self) -> None:
@@ -196,6 +196,10 @@ class Story:
     def _windows(self) -> list[dict[str, Any]]:
         windows: list[dict[str, Any]] = self.status("modelmonitor").get("windows", [])
         return sorted(windows, key=lambda window: window["end"])
+
+    def _judged(self) -> bool:
+        """Whether a window had enough rows to say anything."""
+        return any(check["state"] != "Unknown" for window in self._windows() for check in window["checks"])
 
     def _request(self) -> dict[str, Any] | None:
         return self.status("modelmonitor").get("retrain")
