@@ -1,0 +1,119 @@
+"""One real cluster, one operator and one namespace per test module, shared by the whole session.
+
+A module may define `prepare(space)`: what it applies there happens when the session starts, so that the slow
+beginnings of all modules (training, pulling up servers) overlap.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devcluster.toolset import binary
+from tests.cluster.cluster_api import wait_for
+from tests.e2e.e2e_environment import BUILD, ROOT, choose_environment
+from tests.e2e.e2e_space import Kube, Space
+
+SYSTEM = "modelloop-system"
+OPERATOR = "modelloop-operator"
+IMAGES = ("operator", "trainer", "server", "monitor")
+KEEP = "MODELLOOP_E2E_KEEP"
+"""Set it to keep the cluster `e2e-keep` for the next session: seconds instead of half a minute while writing tests."""
+_HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def kube() -> Iterator[Kube]:
+    """A cluster with the operator installed from manifests/install and ready."""
+    keep = bool(os.environ.get(KEEP))
+    environment = choose_environment("e2e-keep" if keep else f"e2e-{os.getpid()}", keep=keep)
+    registry, tag = os.environ.get("REGISTRY", "localhost"), os.environ.get("TAG", "dev")
+    images = {image: f"{registry}/modelloop-{image}:{tag}" for image in IMAGES}
+    try:
+        environment.up()
+        environment.load(*images.values())
+        made = Kube(environment, binary("kubectl"), images)
+        made.kubectl("apply", "--server-side", "-f", "-", stdin=_render(made))
+        if keep:
+            made.kubectl("-n", SYSTEM, "rollout", "restart", f"deployment/{OPERATOR}")
+        made.kubectl("-n", SYSTEM, "rollout", "status", f"deployment/{OPERATOR}", "--timeout=120s")
+        yield made
+        made.api.close()
+    finally:
+        if not keep:
+            environment.down()
+
+
+def _render(kube: Kube) -> str:
+    """manifests/install with the images' names, as `make install-manifest` does it."""
+    overlay = BUILD / "install"
+    overlay.mkdir(parents=True, exist_ok=True)
+    lines = ["resources: [../../../manifests/install]", "images:"]
+    for image, reference in kube.images.items():
+        name, _, tag = reference.rpartition(":")
+        lines.append(f'  - {{name: modelloop-{image}, newName: "{name}", newTag: "{tag}"}}')
+    text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n" + "\n".join(lines) + "\n"
+    (overlay / "kustomization.yaml").write_text(text)
+    return kube.kubectl("kustomize", str(overlay))
+
+
+@pytest.fixture(scope="session")
+def spaces(request: pytest.FixtureRequest, kube: Kube) -> Iterator[dict[str, Space]]:
+    """The namespaces of the modules that run, by module; what they prepare is under way."""
+    suffix = uuid.uuid4().hex[:5]
+    made: dict[str, Space] = {}
+    for item in request.session.items:
+        module = getattr(item, "module", None)
+        if module is None or _HERE not in item.path.parents or module.__name__ in made:
+            continue
+        short = item.path.stem.removeprefix("test_e2e_").replace("_", "-")
+        made[module.__name__] = Space(kube, f"{short}-{suffix}")
+        if hasattr(module, "prepare"):
+            module.prepare(made[module.__name__])
+    yield made
+    if os.environ.get(KEEP):
+        for space in made.values():
+            kube.api.delete("Namespace", None, space.name)
+
+
+@pytest.fixture(scope="module")
+def space(request: pytest.FixtureRequest, spaces: dict[str, Space]) -> Space:
+    """The module's namespace."""
+    return spaces[request.module.__name__]
+
+
+def operator_pod(kube: Kube) -> str:
+    """Name of the operator's pod that isn't being deleted."""
+    selector = "app.kubernetes.io/component=operator"
+
+    def alive() -> str | None:
+        pods = kube.api.list("Pod", SYSTEM, selector)
+        return next((p["metadata"]["name"] for p in pods if "deletionTimestamp" not in p["metadata"]), None)
+
+    return wait_for(alive, 60.0, what="the operator's pod")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Add what somebody would look at first to the report of a test that failed."""
+    report = yield
+    if report.failed and _HERE in item.path.parents:
+        arguments = getattr(item, "funcargs", {})
+        for value in arguments.values():
+            if isinstance(value, Space):
+                report.sections.extend(value.describe())
+        kube = arguments.get("kube") or next((v.kube for v in arguments.values() if isinstance(v, Space)), None)
+        if kube is not None:
+            log = kube.kubectl("-n", SYSTEM, "logs", "-l", "app.kubernetes.io/component=operator", "--tail=80")
+            report.sections.append(("log of the operator", log))
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _timed(request: pytest.FixtureRequest) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    request.node.user_properties.append(("seconds", round(time.monotonic() - started, 1)))

@@ -1,0 +1,267 @@
+"""A namespace of a test: applies manifests, waits for what users see, reads the store, collects logs."""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from modelkit.contract.files import STORE_MOUNT
+
+from tests.cluster.cluster_api import Api, ApiError, condition_of, connection_of, wait_for
+from tests.e2e.e2e_environment import Environment, run
+from tests.e2e.e2e_manifests import RESTRICTED, build_claim, build_pod
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+STORE_CLAIM = "modelloop-store"
+DATA_CLAIM = "data"
+DATA_MOUNT = "/data"
+TOOLS = "tools"
+PATIENCE = 120.0
+"""Seconds for things without a promised time: an idle machine needs a few of them."""
+_WAIT_FOR_SIGTERM = "import signal; signal.sigwait({signal.SIGTERM})"
+_READ = "import base64,sys; print(base64.b64encode(open(sys.argv[1],'rb').read()).decode())"
+_WRITE = (
+    "import base64,os,sys; p=sys.argv[1]; os.makedirs(os.path.dirname(p),exist_ok=True); "
+    "open(p,'wb').write(base64.b64decode(sys.stdin.read()))"
+)
+
+
+class Kube:
+    """The cluster as its administrator sees it."""
+
+    def __init__(self, environment: Environment, kubectl: Path, images: dict[str, str]) -> None:
+        self.environment = environment
+        self.images = images
+        self._kubectl = kubectl
+        server, context = connection_of(environment.kubeconfig)
+        self._host = server.split("//")[1].split(":")[0]
+        self.api = Api(server, context)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 180.0) -> str:
+        """What kubectl printed; RuntimeError with its own words when it fails."""
+        command = (str(self._kubectl), "--kubeconfig", str(self.environment.kubeconfig), *arguments)
+        return run(*command, stdin=stdin, timeout=timeout, no_proxy=self._host)
+
+    def proxy(self, namespace: str, kind: str, name: str, path: str) -> str:
+        """GET of a path of a pod or service, by way of the API server. `name` may end in `:port`."""
+        answer = self.api._client.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}/proxy/{path.lstrip('/')}")
+        if answer.status_code != 200:
+            raise ApiError(answer.status_code, answer.text)
+        return answer.text
+
+
+class Space:
+    """One namespace under the restricted Pod Security standard."""
+
+    def __init__(self, kube: Kube, name: str) -> None:
+        self.kube = kube
+        self.api = kube.api
+        self.name = name
+        self.logs: dict[str, str] = {}
+        """Logs of pods that were collected so far, by pod; some pods are gone by the end."""
+        self.started = time.monotonic()
+        self._tools = threading.Lock()
+        self.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+        wait_for(lambda: self.api.find("ServiceAccount", name, "default"), what="the default ServiceAccount")
+
+    # -- objects ---------------------------------------------------------------------------------------------------
+
+    def apply(self, *bodies: Object) -> None:
+        """Server-side apply into this namespace."""
+        for body in bodies:
+            self.api.apply({**body, "metadata": {**body["metadata"], "namespace": self.name}})
+
+    def patch(self, kind: str, name: str, spec: Object) -> None:
+        """Merge-patch a specification."""
+        self.api.patch(kind, self.name, name, {"spec": spec})
+
+    def annotate(self, kind: str, name: str, key: str, value: str) -> None:
+        """Set one annotation."""
+        self.api.patch(kind, self.name, name, {"metadata": {"annotations": {key: value}}})
+
+    def get(self, kind: str, name: str) -> Object:
+        """One object."""
+        return self.api.get(kind, self.name, name)
+
+    def objects(self, kind: str, selector: str | None = None) -> list[Object]:
+        """Objects of a kind."""
+        return self.api.list(kind, self.name, selector)
+
+    def status(self, kind: str, name: str) -> Object:
+        """Its status, empty when there is none yet."""
+        status: Object = self.get(kind, name).get("status") or {}
+        return status
+
+    def condition(self, kind: str, name: str, type_: str) -> Object:
+        """A condition, empty when there is none yet."""
+        return condition_of(self.api.find(kind, self.name, name), type_)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 180.0) -> str:
+        """kubectl in this namespace."""
+        return self.kube.kubectl("-n", self.name, *arguments, stdin=stdin, timeout=timeout)
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    def wait(self, check: Callable[[], T | None], what: str, timeout: float = PATIENCE) -> T:
+        """Ask until `check` gives something true."""
+        return wait_for(check, timeout, what=f"{what} in {self.name}", every=0.25)
+
+    def wait_condition(
+        self,
+        kind: str,
+        name: str,
+        type_: str = "Ready",
+        status: str = "True",
+        *,
+        reason: str | None = None,
+        timeout: float = PATIENCE,
+    ) -> Object:
+        """Until the operator has seen the newest specification and the condition is as wanted."""
+        last: Object = {}
+
+        def check() -> Object | None:
+            nonlocal last
+            body = self.api.find(kind, self.name, name)
+            if body is None:
+                return None
+            last = condition_of(body, type_)
+            seen = last.get("observedGeneration") == body["metadata"]["generation"]
+            found = seen and last["status"] == status and reason in (None, last["reason"])
+            return last if found else None
+
+        wanted = f"{kind} {name}: {type_}={status}" + (f" ({reason})" if reason else "")
+        try:
+            return self.wait(check, wanted, timeout)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}; it is {last or 'not there'}") from None
+
+    # -- pods ------------------------------------------------------------------------------------------------------
+
+    def pods(self, component: str, name: str | None = None) -> list[Object]:
+        """Pods of a component: trainer, server or monitor."""
+        selector = f"app.kubernetes.io/component={component}"
+        return self.objects("Pod", selector + (f",app.kubernetes.io/instance={name}" if name else ""))
+
+    def exec(self, program: str, *arguments: str, stdin: str | None = None) -> str:
+        """Run a Python program in the pod `tools`, which mounts the store and, where there is one, the data."""
+        self.start_tools()
+        self.wait(self._tools_run, "the pod of tools")
+        return self.kubectl(
+            "exec", *(("-i",) if stdin is not None else ()), TOOLS, "--", "/opt/venv/bin/python", "-c", program,
+            *arguments, stdin=stdin,
+        )  # fmt: skip
+
+    def start_tools(self, *, data: bool = False) -> None:
+        """Make the pod of tools, once; with `data` a claim of that name too, mounted below /data."""
+        with self._tools:
+            if self.api.find("Pod", self.name, TOOLS) is not None:
+                return
+            claims = {STORE_CLAIM: STORE_MOUNT}
+            if data:
+                self.apply(build_claim(DATA_CLAIM))
+                claims[DATA_CLAIM] = DATA_MOUNT
+            self.apply(build_pod(TOOLS, self.kube.images["trainer"], _WAIT_FOR_SIGTERM, claims))
+
+    def read(self, path: str) -> bytes:
+        """A file as the pod of tools sees it."""
+        return base64.b64decode(self.exec(_READ, path))
+
+    def write(self, path: str, content: bytes) -> None:
+        """Make or replace a file."""
+        self.exec(_WRITE, path, stdin=base64.b64encode(content).decode())
+
+    def read_store(self, path: str) -> bytes:
+        """An object of the store."""
+        return self.read(f"{STORE_MOUNT}/{path}")
+
+    def _tools_run(self) -> bool:
+        return bool(self.get("Pod", TOOLS)["status"].get("phase") == "Running")
+
+    # -- the model -------------------------------------------------------------------------------------------------
+
+    def address(self, deployment: str) -> str:
+        """URL of a ModelDeployment's NodePort."""
+        service = self.wait(lambda: self.api.find("Service", self.name, deployment), f"the Service {deployment}")
+        return f"http://{self.kube.environment.node_address}:{service['spec']['ports'][0]['nodePort']}"
+
+    def look(self, monitor: str) -> Object:
+        """Look at a window now, by a Job from the monitor's CronJob; returns the new window of the status."""
+        known = len(self.status("ModelMonitor", monitor).get("windows", []))
+        job = f"{monitor}-look-{time.time_ns() % 10**9}"
+        self.kubectl("create", "job", job, f"--from=cronjob/{monitor}")
+
+        def newest() -> Object | None:
+            windows = self.status("ModelMonitor", monitor).get("windows", [])
+            return windows[-1] if len(windows) > known else None
+
+        window = self.wait(newest, "a window")
+        # The CronJob keeps one finished Job: the log would be gone by the end.
+        self.collect_logs()
+        return window
+
+    def wait_captured(self, deployment: str, rows: int) -> None:
+        """Until that many requests and labels are in the store; version and pods must not change meanwhile."""
+
+        def enough() -> bool:
+            return min(self.captured(deployment).values()) >= rows
+
+        self.wait(enough, f"{rows} captured rows")
+
+    def captured(self, deployment: str) -> dict[str, float]:
+        """Rows in the store by stream, as the server's pods count them."""
+        total = {"requests": 0.0, "feedback": 0.0}
+        for pod in self.pods("server", deployment):
+            for stream in total:
+                name = f'modelloop_captured_rows_total{{stream="{stream}"}}'
+                total[stream] += _sample(self.metrics(pod["metadata"]["name"]), name)
+        return total
+
+    def metrics(self, pod: str) -> str:
+        """What a server's pod answers at /metrics."""
+        return self.kube.proxy(self.name, "pods", f"{pod}:8080", "metrics")
+
+    # -- evidence --------------------------------------------------------------------------------------------------
+
+    def collect_logs(self) -> dict[str, str]:
+        """Keep the logs of all pods of now beside those collected earlier."""
+        for pod in self.objects("Pod"):
+            name = pod["metadata"]["name"]
+            try:
+                path = f"/api/v1/namespaces/{self.name}/pods/{name}/log"
+                answer = self.api._client.get(path)
+            except OSError:
+                continue
+            if answer.status_code == 200 and len(answer.text) >= len(self.logs.get(name, "")):
+                self.logs[name] = answer.text
+        return self.logs
+
+    def describe(self) -> list[tuple[str, str]]:
+        """What somebody would look at first when a test fails."""
+        sections = []
+        for arguments in (
+            ("get", "all,pvc,mt,md,mm", "-o", "wide"),
+            ("describe", "mt,md,mm"),
+            ("describe", "pods"),
+        ):
+            try:
+                text = self.kubectl(*arguments)
+            except RuntimeError as exc:
+                text = str(exc)
+            sections.append((f"kubectl {' '.join(arguments)} -n {self.name}", text[-12_000:]))
+        for name, log in self.collect_logs().items():
+            sections.append((f"log of {self.name}/{name}", log[-3_000:]))
+        return sections
+
+
+def _sample(metrics: str, name: str) -> float:
+    return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if line.startswith(f"{name} "))
+
+
+def to_json(body: Object) -> str:
+    """For `kubectl apply -f -`."""
+    return json.dumps(body)
