@@ -361,3 +361,81 @@ def test_a_new_version_is_rolled_out_and_the_previous_one_goes_after_the_bake_ti
     reasons = [event.reason for event in operator.recorder.events]
     assert reasons.count("Approved") == 2
     assert reasons.count("Promoted") == 2
+
+
+def test_a_warm_version_of_another_size_is_scaled_before_it_takes_over_again() -> None:
+    server = loop_server()
+    operator = Operator(server)
+    settled(server, operator)
+    operator.wait(timedelta(minutes=5))
+    champion = server.objects["ModelTraining", "team", "cancer"]["status"]["champion"]
+    operator.cluster.observe("ModelTraining", server.change("ModelTraining", "cancer", spec={"seed": 5}))
+    settled(server, operator)
+    operator.cluster.observe("ModelDeployment", server.change("ModelDeployment", "cancer", spec={"replicas": 3}))
+    settled(server, operator)
+    back = server.change("ModelTraining", "cancer", status={"champion": champion}, spec={"seed": None})
+    operator.cluster.observe("ModelTraining", back)
+    operator.work()
+    status = server.objects["ModelDeployment", "team", "cancer"]["status"]
+    assert (status["stable"]["number"], status["candidate"]["number"]) == (2, 1)
+    settled(server, operator)
+    status = server.objects["ModelDeployment", "team", "cancer"]["status"]
+    assert (status["stable"]["number"], status["previous"]["number"]) == (1, 2)
+    assert status["readyReplicas"] == 3
+
+
+def breached_window(end: datetime, number: int = 1) -> Object:
+    check = {"name": "Drift", "state": "Breached", "message": "3 of 30 features drifted"}
+    return {
+        "start": format_time(end - timedelta(hours=1)),
+        "end": format_time(end),
+        "version": number,
+        "digest": digest_of(number),
+        "rows": 500,
+        "labels": 100,
+        "checks": [check],
+    }
+
+
+def test_drift_ends_in_one_retrain_whose_version_is_served() -> None:
+    server = loop_server()
+    operator = Operator(server)
+    settled(server, operator)
+    operator.wait(timedelta(minutes=5))
+    windows = [breached_window(NOW + timedelta(minutes=minutes)) for minutes in (1, 2)]
+    operator.cluster.observe("ModelMonitor", server.change("ModelMonitor", "drift", status={"windows": windows}))
+    settled(server, operator)
+    training = server.objects["ModelTraining", "team", "cancer"]["status"]
+    assert training["runs"] == 2
+    assert training["history"][0]["trigger"]["reason"] == "Monitor"
+    assert training["champion"]["feedback"]["until"] == windows[-1]["end"]
+    assert server.objects["ModelDeployment", "team", "cancer"]["status"]["stable"]["number"] == 2
+    monitor = server.objects["ModelMonitor", "team", "drift"]["status"]
+    assert monitor["retrains"] == 1
+    assert monitor["windows"] == windows, "only the monitor's pod writes them"
+    operator.wait(timedelta(days=1))
+    settled(server, operator)
+    assert server.objects["ModelTraining", "team", "cancer"]["status"]["runs"] == 2
+
+
+def test_a_crash_after_any_write_of_a_retrain_asks_and_trains_once() -> None:
+    def drifted(crash_after: int | None) -> tuple[ApiServer, int]:
+        server = loop_server()
+        operator = Operator(server)
+        settled(server, operator)
+        operator.wait(timedelta(minutes=5))
+        quiet = len(server.writes)
+        server.crash_after = None if crash_after is None else quiet + crash_after
+        windows = [breached_window(NOW + timedelta(minutes=minutes)) for minutes in (1, 2)]
+        operator.cluster.observe("ModelMonitor", server.change("ModelMonitor", "drift", status={"windows": windows}))
+        for _ in range(2):
+            try:
+                settled(server, operator)
+            except CrashError:
+                operator = Operator(server, operator.now)
+        return server, len(server.writes) - quiet
+
+    reference, total = drifted(None)
+    for crash_after in range(1, total + 1):
+        server, _ = drifted(crash_after)
+        assert essence(server) == essence(reference), f"after write {crash_after} of {total}"
