@@ -36,7 +36,7 @@ class OperatorProcess:
     """Forks it when given; otherwise it is `python -m modelloop`."""
     overrides: dict[str, float] = field(default_factory=dict)
     extra: dict[str, str] = field(default_factory=dict)
-    port: int = 0
+    port: int = field(default_factory=free_port)
     _pid: int = 0
     _pidfd: int = -1
     _child: "subprocess.Popen[bytes] | None" = None
@@ -72,7 +72,10 @@ class OperatorProcess:
                     [sys.executable, "-m", "modelloop"], env=self.environ, stdout=log, stderr=log
                 )
             self._pid = self._child.pid
-        self._pidfd = os.pidfd_open(self._pid)
+        try:
+            self._pidfd = os.pidfd_open(self._pid)
+        except ProcessLookupError as exc:
+            raise AssertionError(f"the operator ended at once:\n{self.tail()}") from exc
         return self
 
     def signal(self, number: int) -> None:

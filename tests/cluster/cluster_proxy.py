@@ -45,6 +45,10 @@ class Faults:
     """Whether an event is lost."""
     delay: Callable[[str], float] = lambda _plural: 0.0
     """Seconds by which events of a resource come late."""
+    echo: bool = False
+    """After every event, the one before it comes once more: late and stale."""
+    refuse: bool = False
+    """Whether every connection breaks, as with an API server that is restarted."""
     hang: Callable[[str, str], bool] = lambda _method, _path: False
     """Whether a request is never answered."""
 
@@ -85,6 +89,8 @@ class Proxy:
         await self._session.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if self.faults.refuse:
+            return self._abort(request)
         if self.faults.hang(request.method, request.path):
             await asyncio.sleep(3600)
         if "watch" in request.query:
@@ -113,6 +119,10 @@ class Proxy:
         """Kill the operator; the response is for nobody."""
         self.faults.kill()
         self.killed = True
+        return self._abort(request)
+
+    @staticmethod
+    def _abort(request: web.Request) -> web.Response:
         if request.transport is not None:
             request.transport.abort()
         return web.Response(status=502)
@@ -129,12 +139,15 @@ class Proxy:
         async with self._ask(request) as answer:
             response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
             await response.prepare(request)
-            buffer = b""
+            buffer, last = b"", b""
             with contextlib.suppress(ConnectionError, aiohttp.ClientError):
                 async for chunk in answer.content.iter_any():
                     *lines, buffer = (buffer + chunk).split(b"\n")
                     for line in lines:
                         await self._pass_on(plural, line, response)
+                        if self.faults.echo and last:
+                            await self._pass_on(plural, last, response)
+                        last = line
         return response
 
     async def _pass_on(self, plural: str, line: bytes, response: web.StreamResponse) -> None:

@@ -58,7 +58,7 @@ class End:
 class Story:
     """A namespace of its own, an operator behind a proxy, a user, a node and a monitor's pod."""
 
-    def __init__(self, world: World, namespace: str, **extra: str) -> None:
+    def __init__(self, world: World, namespace: str, overrides: dict[str, float] | None = None, **extra: str) -> None:
         self.world, self.namespace = world, namespace
         self.proxy = Proxy(world.background, *connection_of(world.cluster.kubeconfig), world.folder)
         self.operator = OperatorProcess(
@@ -66,7 +66,7 @@ class Story:
             namespace=namespace,
             log=world.folder / f"operator-{namespace}.log",
             zygote=world.zygote,
-            overrides=SHORT,
+            overrides=SHORT | (overrides or {}),
             extra=extra,
         )
         self.proxy.faults.kill = self.operator.kill_from_afar
@@ -81,30 +81,32 @@ class Story:
 
     def play(self, expected: End | None) -> End:
         """From the beginning to the end; `expected` is how an undisturbed story ended."""
-        self.begin()
-        faults: list[str] = []
-        restarted = False
-        deadline = time.monotonic() + STORY_SECONDS
-        while not self._is_over(expected):
-            if self.proxy.killed and not restarted:
-                self.operator.wait(10)
-                self.operator.start()
-                restarted = True
-            if time.monotonic() > deadline:
-                faults = self.compare(expected)
-                break
-            time.sleep(0.2)
-        log = self.operator.tail() if faults else ""
+        faults = self.play_on(expected)
         end = End(
             state=self.read(),
             created=self.created(),
             writes=list(self.proxy.writes),
             killed=self.proxy.killed,
             faults=faults or self.compare(expected),
-            log=log,
+            log=self.operator.tail(),
         )
         self.close()
         return end
+
+    def play_on(self, expected: End | None) -> list[str]:
+        """The same, and the operator stays; returns what is wrong when the end doesn't come."""
+        self.begin()
+        restarted = False
+        deadline = time.monotonic() + STORY_SECONDS
+        while not self._is_over(expected):
+            if not restarted and self.operator.wait(0):
+                assert self.proxy.killed, f"the operator ended by itself:\n{self.operator.tail()}"
+                self.operator.start()
+                restarted = True
+            if time.monotonic() > deadline:
+                return self.compare(expected) or ["the end never came"]
+            time.sleep(0.3)
+        return []
 
     def close(self) -> None:
         """End the operator. The namespace stays: deleting a hundred costs more than the whole session."""

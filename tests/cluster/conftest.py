@@ -14,7 +14,8 @@ import pytest
 from devcluster.cluster import Cluster
 from tests.cluster.cluster_api import Api, connection_of, make_namespace
 from tests.cluster.cluster_node import Background, Node
-from tests.cluster.cluster_operator import OperatorProcess, free_port
+from tests.cluster.cluster_operator import OperatorProcess
+from tests.cluster.cluster_story import End, Story, World
 from tests.cluster.cluster_zygote import Zygote
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +80,29 @@ def zygote() -> Iterator[Zygote]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def world(
+    cluster: Cluster,
+    api: Api,
+    node: Node,
+    background: Background,
+    zygote: Zygote,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> World:
+    """Where stories happen."""
+    folder = tmp_path_factory.mktemp("stories")
+    return World(cluster=cluster, api=api, node=node, background=background, zygote=zygote, folder=folder)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(world: World) -> End:
+    """How the story ends when nothing goes wrong."""
+    end = Story(world, make_namespace(world.api)).play(None)
+    assert end.created["Job"] == 2
+    assert end.created["Deployment"] == 2
+    return end
+
+
 @pytest.fixture
 def new_namespace(api: Api) -> Iterator[Callable[[], str]]:
     """Makes namespaces that are deleted after the test, without waiting for it."""
@@ -112,7 +136,6 @@ def operator(cluster: Cluster, zygote: Zygote, namespace: str, tmp_path: Path) -
             "kubeconfig": cluster.kubeconfig,
             "namespace": namespace,
             "log": tmp_path / f"operator-{len(processes)}.log",
-            "port": free_port(),
             "zygote": zygote,
         } | fields
         processes.append(OperatorProcess(**stated))  # type: ignore[arg-type]

@@ -7,38 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from devcluster.cluster import Cluster
-from tests.cluster.cluster_api import Api, make_namespace
-from tests.cluster.cluster_node import Background, Node
+from tests.cluster.cluster_api import make_namespace
 from tests.cluster.cluster_proxy import Moment
 from tests.cluster.cluster_story import End, Story, World
-from tests.cluster.cluster_zygote import Zygote
 
-PARALLEL = 4 * (os.cpu_count() or 1)
+PARALLEL = 5 * (os.cpu_count() or 1)
 """Stories mostly wait for the real controllers."""
-
-
-@pytest.fixture(scope="module")
-def world(
-    cluster: Cluster,
-    api: Api,
-    node: Node,
-    background: Background,
-    zygote: Zygote,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> World:
-    """Where stories happen."""
-    folder = tmp_path_factory.mktemp("stories")
-    return World(cluster=cluster, api=api, node=node, background=background, zygote=zygote, folder=folder)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(world: World) -> End:
-    """How the story ends when nothing goes wrong."""
-    end = Story(world, make_namespace(world.api)).play(None)
-    assert end.created["Job"] == 2
-    assert end.created["Deployment"] == 2
-    return end
 
 
 def kill_at_every_write(world: World, moment: Moment, expected: End) -> Iterator[tuple[int, End]]:
