@@ -67,7 +67,7 @@ class Client:
                 label_selector=selector,
                 _continue=token,
             )
-            for item in page.get("items", []):
+            for item in page.get("items") or ():  # an empty list of metadata is null
                 yield item
             token = page.get("metadata", {}).get("continue")
             if not token:
