@@ -175,17 +175,13 @@ def _choose_candidate(observed: ObservedDeployment, rollout: _Rollout, now: date
     if _is_failed(target, rollout.failed):
         return _Rollout(rollout.stable, None, rollout.previous, rollout.failed)
     old = rollout.candidate if rollout.candidate is not None and rollout.candidate.digest == digest else None
-    server = _server(observed, old)
-    # A template that was mended gets its own time: what its predecessor did isn't held against it. While the API
-    # server refuses it there is nothing to wait for.
-    mended = server is not None and server.template_hash != target.template_hash and not observed.apply_error
     candidate = ServedVersion(
         number=target.version.number,
         path=target.version.path,
         digest=digest,
         storage=target.version.storage,
         deployment=target.deployment,
-        since=now if old is None or mended else old.since,
+        since=now if old is None else _since(observed, old, target, now),
     )
     event = Event(reason=Reason.ROLLING_OUT, message=f"version {candidate.number} is made ready")
     # A version that comes back while it is still warm is taken out of its old role, not started again.
@@ -193,10 +189,26 @@ def _choose_candidate(observed: ObservedDeployment, rollout: _Rollout, now: date
     return _Rollout(rollout.stable, candidate, previous, rollout.failed, (event,) if old is None else ())
 
 
-def _judge_candidate(observed: ObservedDeployment, rollout: _Rollout, now: datetime) -> _Rollout:
-    candidate = rollout.candidate
+def _since(observed: ObservedDeployment, candidate: ServedVersion, target: Target, now: datetime) -> datetime:
+    """From when the candidate's time counts: a template that was mended gets its own.
+
+    While the API server refuses the template, the status must not move with every try.
+    """
     server = _server(observed, candidate)
-    if candidate is None or server is None:
+    if server is None or server.template_hash == target.template_hash:
+        return candidate.since
+    patience = _progress_deadline(observed) / 2 if observed.apply_error else timedelta(0)
+    return now if now - candidate.since >= patience else candidate.since
+
+
+def _progress_deadline(observed: ObservedDeployment) -> timedelta:
+    return parse_duration(observed.spec.rollout.progress_deadline)
+
+
+def _judge_candidate(observed: ObservedDeployment, rollout: _Rollout, now: datetime) -> _Rollout:
+    candidate, target = rollout.candidate, observed.target
+    server = _server(observed, candidate)
+    if candidate is None or target is None or server is None or server.template_hash != target.template_hash:
         return rollout
     if server.is_complete:
         if not _has_traffic_moved(observed, rollout, now):
@@ -207,12 +219,11 @@ def _judge_candidate(observed: ObservedDeployment, rollout: _Rollout, now: datet
         failed = tuple(item for item in rollout.failed if item.digest != promoted.digest)
         return _Rollout(promoted, None, previous, failed, (*rollout.events, event))
     problem = _server_problem(server)
-    deadline = parse_duration(observed.spec.rollout.progress_deadline)
     refused = any(
         pod.exit_code == REFUSED_EXIT_CODE and not pod.running and pod.created >= candidate.since - CLOCK_SKEW
         for pod in server.pods
     )
-    overdue = now - candidate.since >= deadline
+    overdue = now - candidate.since >= _progress_deadline(observed)
     if not refused and not overdue:
         return rollout
     reason = problem.reason if problem is not None else Reason.DEADLINE_EXCEEDED
@@ -222,7 +233,7 @@ def _judge_candidate(observed: ObservedDeployment, rollout: _Rollout, now: datet
     entry = FailedVersion(
         number=candidate.number,
         digest=candidate.digest,
-        template_hash=server.template_hash[:64],
+        template_hash=target.template_hash,
         reason=reason,
         message=message[:2048],
         time=now,
@@ -264,7 +275,7 @@ def _check_again(observed: ObservedDeployment, rollout: _Rollout, now: datetime)
     if rollout.candidate is None:
         return bake
     moved = _time_left(observed, rollout, MIN_BAKE, now)
-    deadline = rollout.candidate.since + parse_duration(observed.spec.rollout.progress_deadline) - now
+    deadline = rollout.candidate.since + _progress_deadline(observed) - now
     waits = [wait for wait in (bake, moved, deadline) if wait is not None and wait > timedelta(0)]
     return min(waits, default=timedelta(seconds=1))
 
