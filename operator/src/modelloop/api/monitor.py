@@ -7,6 +7,7 @@ from pydantic import AwareDatetime, ConfigDict, Field
 from modelkit.contract.metrics import METRICS
 from modelkit.contract.result import CHECK_STATES
 from modelloop.api.common import (
+    DURATION_PATTERN,
     ApiModel,
     Conditions,
     Duration,
@@ -91,7 +92,11 @@ class ModelMonitorSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=validations(
-            cel("duration(self.window) >= duration('10s')", "window must be at least 10s"),
+            cel(
+                # A text that is no duration has a message of its own; the conversion would only fail.
+                f"!self.window.matches('{DURATION_PATTERN}') || duration(self.window) >= duration('10s')",
+                "window must be at least 10s",
+            ),
         )
     )
 
