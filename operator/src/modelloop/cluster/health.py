@@ -31,7 +31,7 @@ class Health:
     active: bool = False
     """Holds the Lease and has filled the cache."""
     standby: bool = True
-    _progress: tuple[int, float] = field(default=(0, 0.0))
+    _progress: tuple[int, float] = field(default_factory=lambda: (0, time.monotonic()))
 
     def problem(self) -> str:
         """Why the process should be restarted; empty when it is well."""
