@@ -99,8 +99,14 @@ async def _lead(
     LEASE_HELD.set(1)
     keeping = asyncio.create_task(lease.keep(), name="lease")
     health.standby = False
-    if not await _unless_stopped(_fill(synchronizer), stop):
-        return 0
+    filled = await _unless_stopped(_fill(synchronizer), stop)
+    if not filled or not lease.held:
+        # Ended before anything was written; a renewal must not follow the release.
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        if filled:
+            logger.error("the lease was lost while the cache was filled; ending")
+        return int(filled)
     health.active = True
     queue.start()
     stop_kopf = asyncio.Event()

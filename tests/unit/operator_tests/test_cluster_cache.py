@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -152,6 +152,7 @@ class CacheLife(RuleBasedStateMachine):
             assert found == sorted(name for name, value in expected.items() if value == owner)
 
 
+CacheLife.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 TestCacheLife = CacheLife.TestCase
 
 

@@ -419,12 +419,15 @@ def test_drift_ends_in_one_retrain_whose_version_is_served() -> None:
 
 
 def test_a_crash_after_any_write_of_a_retrain_asks_and_trains_once() -> None:
+    served = loop_server()
+    first = Operator(served)
+    settled(served, first)
+    first.wait(timedelta(minutes=5))
+    quiet = len(served.writes)
+
     def drifted(crash_after: int | None) -> tuple[ApiServer, int]:
-        server = loop_server()
-        operator = Operator(server)
-        settled(server, operator)
-        operator.wait(timedelta(minutes=5))
-        quiet = len(server.writes)
+        server = copy.deepcopy(served)
+        operator = Operator(server, first.now)
         server.crash_after = None if crash_after is None else quiet + crash_after
         windows = [breached_window(NOW + timedelta(minutes=minutes)) for minutes in (1, 2)]
         operator.cluster.observe("ModelMonitor", server.change("ModelMonitor", "drift", status={"windows": windows}))

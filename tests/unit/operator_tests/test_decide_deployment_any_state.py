@@ -191,7 +191,7 @@ def arbitrary_world(draw: st.DrawFn) -> DeploymentWorld:
     return world
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(world=arbitrary_world())
 def test_any_state_converges_and_a_further_pass_changes_nothing(world: DeploymentWorld) -> None:
     stable = world.status.stable

@@ -329,7 +329,7 @@ RETRAINS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     first=WINDOWS,
     second=WINDOWS,

@@ -182,7 +182,7 @@ class TrainingLife(RuleBasedStateMachine):
 
 
 TrainingLife.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestTrainingLife = TrainingLife.TestCase
 
@@ -245,7 +245,7 @@ def arbitrary_status(draw: st.DrawFn) -> ModelTrainingStatus:
     )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     status=arbitrary_status(),
     spec=st.sampled_from(SPECS),
