@@ -14,7 +14,7 @@ import pytest
 
 from devcluster.toolset import binary
 from tests.cluster.cluster_api import wait_for
-from tests.e2e.e2e_environment import BUILD, ROOT, choose_environment
+from tests.e2e.e2e_environment import BUILD, choose_environment
 from tests.e2e.e2e_space import Kube, Space
 
 SYSTEM = "modelloop-system"

@@ -1,5 +1,6 @@
 """Manifests of the tests as plain dicts. Small requests and few folds: many pods share two cores."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,6 +93,11 @@ def build_pod(name: str, image: str, program: str, claims: Mapping[str, str]) ->
             "volumes": [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims],
         },
     }
+
+
+def to_text(body: Object) -> str:
+    """For `kubectl apply -f -`."""
+    return json.dumps(body)
 
 
 def _build(kind: str, name: str, spec: Object) -> Object:

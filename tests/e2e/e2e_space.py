@@ -1,7 +1,6 @@
 """A namespace of a test: applies manifests, waits for what users see, reads the store, collects logs."""
 
 import base64
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from modelkit.contract.files import STORE_MOUNT
-
 from tests.cluster.cluster_api import Api, ApiError, condition_of, connection_of, wait_for
 from tests.e2e.e2e_environment import Environment, run
 from tests.e2e.e2e_manifests import RESTRICTED, build_claim, build_pod
@@ -66,6 +64,7 @@ class Space:
         """Logs of pods that were collected so far, by pod; some pods are gone by the end."""
         self.started = time.monotonic()
         self._tools = threading.Lock()
+        self._is_described = False
         self.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
         wait_for(lambda: self.api.find("ServiceAccount", name, "default"), what="the default ServiceAccount")
 
@@ -241,27 +240,23 @@ class Space:
         return self.logs
 
     def describe(self) -> list[tuple[str, str]]:
-        """What somebody would look at first when a test fails."""
+        """What somebody would look at first when a test fails; everything only the first time."""
         sections = []
-        for arguments in (
-            ("get", "all,pvc,mt,md,mm", "-o", "wide"),
-            ("describe", "mt,md,mm"),
-            ("describe", "pods"),
-        ):
+        commands = [("get", "all,pvc,mt,md,mm", "-o", "wide")]
+        if not self._is_described:
+            commands += [("describe", "mt,md,mm"), ("describe", "pods")]
+        for arguments in commands:
             try:
                 text = self.kubectl(*arguments)
             except RuntimeError as exc:
                 text = str(exc)
             sections.append((f"kubectl {' '.join(arguments)} -n {self.name}", text[-12_000:]))
-        for name, log in self.collect_logs().items():
-            sections.append((f"log of {self.name}/{name}", log[-3_000:]))
+        if not self._is_described:
+            for name, log in self.collect_logs().items():
+                sections.append((f"log of {self.name}/{name}", log[-3_000:]))
+        self._is_described = True
         return sections
 
 
 def _sample(metrics: str, name: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if line.startswith(f"{name} "))
-
-
-def to_json(body: Object) -> str:
-    """For `kubectl apply -f -`."""
-    return json.dumps(body)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from modelkit.artifact.model import StoredModel
 from modelkit.artifact.native import load_native
 from modelkit.contract.files import MANIFEST, METRICS, PROFILE, REPORT_HTML, REPORT_JSON, SAMPLES
-
 from tests.cluster.cluster_api import condition_of
 from tests.e2e.e2e_manifests import SMALL, build_deployment, build_monitor, build_training
 from tests.e2e.e2e_space import Space
