@@ -6,11 +6,13 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelkit.contract.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from modelkit.contract.metrics import CLASSIFICATION_METRICS, NEEDS_PROBABILITIES, REGRESSION_METRICS
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.bootstrap import metric_intervals, paired_differences
 from modelkit.evaluate.metrics import compute_metrics, weighted_metrics
 from modelkit.evaluate.trivial import answer_trivially
+
+PER_CLASS = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
 
 
 def _classified(classes: int, rows: int, seed: int) -> Answers:
@@ -34,9 +36,34 @@ def _oracle(answers: Answers, weights: np.ndarray | None = None) -> dict[str, fl
         "precision": sk.precision_score(truth, said, **options),
         "recall": sk.recall_score(truth, said, **options),
         "f1": sk.f1_score(truth, said, **options),
+        **{
+            f"{name}_{average}": score(truth, said, average=average, zero_division=0, sample_weight=weights)
+            for name, score in PER_CLASS.items()
+            for average in ("macro", "weighted")
+        },
         "roc_auc": sk.roc_auc_score(truth, scores, multi_class="ovr", sample_weight=weights),
+        "average_precision": sk.average_precision_score(truth, scores, sample_weight=weights),
         "log_loss": sk.log_loss(truth, probable, sample_weight=weights),
+        "brier": sk.brier_score_loss(truth, scores, sample_weight=weights, labels=range(probable.shape[1])),
+        "calibration_error": _calibration_error(answers, weights),
     }
+
+
+def _calibration_error(answers: Answers, weights: np.ndarray | None) -> float:
+    """By hand: rows in order of their score, cut into ten parts; equal scores stay together."""
+    probable = answers.probabilities
+    assert probable is not None
+    two = probable.shape[1] == 2
+    scores = probable[:, 1] if two else probable.max(axis=1)
+    outcome = answers.truth == (1 if two else probable.argmax(axis=1))
+    counts = np.ones(len(scores), int) if weights is None else weights.astype(int)
+    scores, outcome = np.repeat(scores, counts), np.repeat(outcome, counts)
+    found: dict[int, list[float]] = {}
+    for score in np.unique(scores):
+        below, same = np.sum(scores < score), scores == score
+        part = int((below + same.sum() / 2) / len(scores) * 10)
+        found.setdefault(part, []).extend((outcome[same] - score).tolist())
+    return sum(abs(sum(gaps)) for gaps in found.values()) / len(scores)
 
 
 @settings(deadline=None, max_examples=40)
@@ -65,6 +92,7 @@ def test_regression_metrics_are_those_of_scikit_learn(rows: int, seed: int, offs
             "mse": sk.mean_squared_error(truth, said),
             "rmse": sk.root_mean_squared_error(truth, said),
             "mae": sk.mean_absolute_error(truth, said),
+            "mape": sk.mean_absolute_percentage_error(truth, said),
             "r2": sk.r2_score(truth, said),
         },
         rel=1e-5,
@@ -76,7 +104,9 @@ def test_a_metric_that_cannot_be_computed_is_left_out() -> None:
     assert "roc_auc" not in compute_metrics(one_class)
     assert compute_metrics(one_class)["accuracy"] == 1.0
     without = Answers("Classification", np.array([0, 1]), np.array([0, 1]), None, (0, 1))
-    assert set(compute_metrics(without)) == set(CLASSIFICATION_METRICS) - {"roc_auc", "log_loss"}
+    assert set(compute_metrics(without)) == set(CLASSIFICATION_METRICS) - NEEDS_PROBABILITIES
+    with_zero = Answers("Regression", np.array([0.0, 1.0]), np.ones(2))
+    assert set(compute_metrics(with_zero)) == set(REGRESSION_METRICS) - {"mape"}
     constant = Answers("Regression", np.ones(3), np.ones(3))
     assert set(compute_metrics(constant)) == set(REGRESSION_METRICS) - {"r2"}
     assert compute_metrics(Answers("Regression", np.ones(0), np.ones(0))) == {}
@@ -117,7 +147,7 @@ def test_an_interval_holds_the_metric_and_is_the_same_for_the_same_seed() -> Non
 
 def test_a_better_model_improves_every_metric_whichever_way_it_points() -> None:
     rng = np.random.default_rng(0)
-    truth = rng.normal(size=200)
+    truth = rng.normal(size=200) + 10
     good, bad = (Answers("Regression", truth, truth + scale * rng.normal(size=200)) for scale in (0.1, 1.0))
     differences = paired_differences(good, bad, dict.fromkeys(REGRESSION_METRICS, 0.95), seed=0)
     assert set(differences) == set(REGRESSION_METRICS)

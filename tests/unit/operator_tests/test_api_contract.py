@@ -267,7 +267,7 @@ def test_the_termination_message_fits_and_keeps_what_happened(
 
 
 def test_a_full_result_with_long_messages_keeps_every_number() -> None:
-    number = 0.123456789012345678
+    number = -1.234567891234567e-05
     values = dict.fromkeys(CLASSIFICATION_METRICS, number)
     difference = Difference(value=-number, low=-number, high=-number)
     report = TrainingResult(
@@ -289,5 +289,12 @@ def test_a_full_result_with_long_messages_keeps_every_number() -> None:
     )
     parsed = loads(TrainingResult, termination_message(report))
     for field in fields(TrainingResult):
-        if not field.name.endswith("message"):
+        if not field.name.endswith("message") and field.name not in {"metrics", "trivial", "champion"}:
             assert getattr(parsed, field.name) == getattr(report, field.name), field.name
+    assert parsed.metrics == pytest.approx(values, rel=1e-8)
+    assert parsed.trivial == pytest.approx(values, rel=1e-8)
+    assert parsed.champion is not None
+    assert parsed.champion.metrics == pytest.approx(values, rel=1e-8)
+    for found in parsed.champion.differences.values():
+        assert (found.value, found.low, found.high) == pytest.approx((-number,) * 3, rel=1e-8)
+    assert set(parsed.champion.differences) == set(CLASSIFICATION_METRICS)

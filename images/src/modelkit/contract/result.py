@@ -64,14 +64,22 @@ class TrainingResult:
     seconds: float = 0.0
 
 
+_STAGES = ((1500, False), (600, False), (600, True), (200, True))
+"""Length of texts, and whether numbers are rounded."""
+_DIGITS = 9
+
+
 def termination_message(result: TrainingResult) -> str:
-    """`result` as JSON of at most 4,096 bytes: texts are shortened when it would be longer."""
+    """`result` as JSON of at most 4,096 bytes.
+
+    When it would be longer, texts are shortened, then numbers rounded to 9 significant digits.
+    """
     text = dumps(result)
     if len(text.encode()) <= TERMINATION_MESSAGE_LIMIT:
         return text
-    for limit in (1500, 600, 200):
+    for limit, is_rounded in _STAGES:
         short = replace(
-            result,
+            _round_numbers(result) if is_rounded else result,
             message=_shorten(result.message, limit),
             champion_message=_shorten(result.champion_message, limit // 2),
             format_message=_shorten(result.format_message, limit // 2),
@@ -80,6 +88,28 @@ def termination_message(result: TrainingResult) -> str:
         if len(text.encode()) <= TERMINATION_MESSAGE_LIMIT:
             return text
     return dumps(TrainingResult(outcome=result.outcome, digest=result.digest, path=result.path, reason="TooLong"))
+
+
+def _round_numbers(result: TrainingResult) -> TrainingResult:
+    champion = result.champion
+    if champion is not None:
+        champion = replace(
+            champion,
+            metrics=_rounded(champion.metrics),
+            differences={
+                name: Difference(value=_round(found.value), low=_round(found.low), high=_round(found.high))
+                for name, found in champion.differences.items()
+            },
+        )
+    return replace(result, metrics=_rounded(result.metrics), trivial=_rounded(result.trivial), champion=champion)
+
+
+def _rounded(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: _round(value) for name, value in metrics.items()}
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
 
 
 def _shorten(text: str | None, limit: int) -> str | None:

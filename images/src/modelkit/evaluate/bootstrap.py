@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from modelkit.contract.metrics import improvement
 from modelkit.contract.result import Difference
 from modelkit.evaluate.answers import Answers
-from modelkit.evaluate.metrics import compute_metrics, weighted_metrics
+from modelkit.evaluate.metrics import compute_metrics, weighted_class_scores, weighted_metrics
 
 Floats = NDArray[np.float64]
 
@@ -27,11 +27,29 @@ _CHUNK = 2_000_000
 def metric_intervals(
     answers: Answers, confidence: float, seed: int, names: Sequence[str] | None = None
 ) -> dict[str, tuple[float, float]]:
-    """(low, high) per metric that can be computed, at `confidence` (0 to 1); the same seed gives the same bounds."""
-    known = list(compute_metrics(answers, names))
-    values = _resample((answers,), known, seed)[0]
+    """(low, high) per metric that can be computed, at `confidence` (0 to 1); the same seed gives the same bounds.
+
+    A calibration error is biased upwards, in a resample more than in the rows themselves: its resamples are moved so
+    that their median is the rows' own value.
+    """
+    known = compute_metrics(answers, names)
+    values = _resample((answers,), list(known), seed)[0]
+    if "calibration_error" in values:
+        resampled, value = values["calibration_error"], known["calibration_error"]
+        values["calibration_error"] = np.maximum(resampled - np.median(resampled) + value, 0.0)
     bounds = {name: _bounds(values[name], confidence) for name in known}
     return {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+def class_intervals(answers: Answers, confidence: float, seed: int) -> dict[str, list[tuple[float, float]]]:
+    """(low, high) of precision, recall and f1 of each class, in the order of `weighted_class_scores`."""
+    chunks = [weighted_class_scores(answers, weights) for weights in _draws(len(answers.truth), seed)]
+    tail = (1 - confidence) / 2
+    bounds = {}
+    for name in chunks[0]:
+        low, high = np.quantile(np.concatenate([chunk[name] for chunk in chunks]), [tail, 1 - tail], axis=0)
+        bounds[name] = list(zip(low.tolist(), high.tolist(), strict=True))
+    return bounds
 
 
 def paired_differences(

@@ -5,18 +5,23 @@ weighting by counts. A metric that can't be computed (one class in the truth, no
 out by `compute_metrics`.
 
 Definitions are scikit-learn's: precision, recall and F1 of the positive class (the last of the sorted classes) for two
-classes, their macro average over the classes that occur for more; 0 where a denominator is 0; ROC AUC by rank with
-ties counted half, one class against the rest and macro for more than two; log loss in nats.
+classes, their macro average over the classes that occur for more, and always an average with `_macro` and `_weighted`;
+0 where a denominator is 0; ROC AUC by rank with ties counted half and average precision, one class against the rest and
+macro for more than two; log loss in nats; Brier score of the positive class for two classes, summed over the classes
+for more. The calibration error (`ranking.calibration_error`) is of the positive class's probability for two classes, of
+the largest probability for more (Guo et al., On Calibration of Modern Neural Networks, 2017). The mean absolute
+percentage error is a share of 1, and can't be computed where a true value is 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelkit.contract.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from modelkit.evaluate import ranking
 from modelkit.evaluate.answers import CLASSIFICATION, Answers, encode
 
 Floats = NDArray[np.float64]
@@ -59,6 +64,8 @@ class _Counts:
     hits: Floats
     support: Floats
     predicted: Floats
+    rankings: dict[int, ranking.Ranking] = field(default_factory=dict)
+    """By class, each made once: several metrics need it and making it is what costs time."""
 
 
 def _count(answers: Answers, weights: Floats) -> _Counts:
@@ -89,23 +96,47 @@ def _balanced_accuracy(counts: _Counts) -> Floats:
 
 
 def _precision(counts: _Counts) -> Floats:
-    return _average(counts, counts.hits, counts.predicted)
+    return _share(counts.hits, counts.predicted)
 
 
 def _recall(counts: _Counts) -> Floats:
-    return _average(counts, counts.hits, counts.support)
+    return _share(counts.hits, counts.support)
 
 
 def _f1(counts: _Counts) -> Floats:
-    return _average(counts, 2 * counts.hits, counts.predicted + counts.support)
+    return _share(2 * counts.hits, counts.predicted + counts.support)
 
 
-def _average(counts: _Counts, numerator: Floats, denominator: Floats) -> Floats:
+def _share(numerator: Floats, denominator: Floats) -> Floats:
+    return np.where(denominator > 0, numerator / denominator, 0.0)
+
+
+_PER_CLASS: Mapping[str, Callable[[_Counts], Floats]] = MappingProxyType(
+    {"precision": _precision, "recall": _recall, "f1": _f1}
+)
+
+
+def weighted_class_scores(answers: Answers, weights: Floats) -> dict[str, Floats]:
+    """precision, recall and f1 of each class, [B, k], for B weightings [B, n] of the rows.
+
+    The classes are the model's, then those that only the truth has, sorted as text.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        counts = _count(answers, weights)
+        return {name: score(counts) for name, score in _PER_CLASS.items()}
+
+
+def _usual(counts: _Counts, scores: Floats) -> Floats:
     """Of the positive class for two classes, macro over the classes that occur for more."""
-    scores = np.where(denominator > 0, numerator / denominator, 0.0)
-    if scores.shape[1] == 2:
-        return np.asarray(scores[:, 1])
+    return np.asarray(scores[:, 1]) if scores.shape[1] == 2 else _over_classes(counts, scores)
+
+
+def _over_classes(counts: _Counts, scores: Floats) -> Floats:
     return _macro(scores, counts.support + counts.predicted > 0)
+
+
+def _by_support(counts: _Counts, scores: Floats) -> Floats:
+    return np.asarray((scores * counts.support).sum(axis=1) / counts.support.sum(axis=1))
 
 
 def _macro(scores: Floats, present: NDArray[np.bool_]) -> Floats:
@@ -114,36 +145,49 @@ def _macro(scores: Floats, present: NDArray[np.bool_]) -> Floats:
 
 def _log_loss(counts: _Counts) -> Floats:
     if counts.probabilities is None or counts.truth.max() >= counts.classes:
-        return np.full(len(counts.weights), np.nan)
+        return _undefined(counts)
     chosen = counts.probabilities[np.arange(len(counts.truth)), counts.truth]
     chosen = chosen / counts.probabilities.sum(axis=1)
     smallest = np.finfo(np.float64).eps
     return np.asarray(counts.weights @ -np.log(np.clip(chosen, smallest, 1 - smallest)) / counts.total)
 
 
-def _roc_auc(counts: _Counts) -> Floats:
+def _brier(counts: _Counts) -> Floats:
     if counts.probabilities is None or counts.truth.max() >= counts.classes:
-        return np.full(len(counts.weights), np.nan)
+        return _undefined(counts)
+    distances = (counts.probabilities - (counts.truth[:, None] == np.arange(counts.classes))) ** 2
+    each = distances[:, 1] if counts.classes == 2 else distances.sum(axis=1)
+    return np.asarray(counts.weights @ each / counts.total)
+
+
+def _calibration_error(counts: _Counts) -> Floats:
+    if counts.probabilities is None or counts.truth.max() >= counts.classes:
+        return _undefined(counts)
     if counts.classes == 2:
-        return _binary_auc(counts.truth == 1, counts.probabilities[:, 1], counts.weights)
-    each = [
-        _binary_auc(counts.truth == index, counts.probabilities[:, index], counts.weights)
-        for index in range(counts.classes)
-    ]
-    return np.asarray(np.mean(each, axis=0))
+        return ranking.calibration_error(_ranking(counts, 1))
+    right = counts.probabilities.argmax(axis=1) == counts.truth
+    return ranking.calibration_error(ranking.rank(right, counts.probabilities.max(axis=1), counts.weights))
 
 
-def _binary_auc(positive: NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
-    """The probability that a positive row scores above a negative one, ties half (Mann-Whitney U); [B]."""
-    order = np.argsort(scores, kind="stable")
-    ordered, positive = scores[order], positive[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    ranked = weights[:, order]
-    positives = np.add.reduceat(ranked * positive, starts, axis=1)
-    negatives = np.add.reduceat(ranked * ~positive, starts, axis=1)
-    below = np.cumsum(negatives, axis=1) - negatives / 2
-    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-    return np.asarray((positives * below).sum(axis=1) / pairs)
+def _of_ranking(counts: _Counts, measure: Callable[[ranking.Ranking], Floats]) -> Floats:
+    """Of the positive class for two classes, the mean of each against the rest for more."""
+    if counts.probabilities is None or counts.truth.max() >= counts.classes:
+        return _undefined(counts)
+    if counts.classes == 2:
+        return measure(_ranking(counts, 1))
+    return np.asarray(np.mean([measure(_ranking(counts, index)) for index in range(counts.classes)], axis=0))
+
+
+def _ranking(counts: _Counts, index: int) -> ranking.Ranking:
+    if index not in counts.rankings:
+        assert counts.probabilities is not None
+        scores = counts.probabilities[:, index]
+        counts.rankings[index] = ranking.rank(counts.truth == index, scores, counts.weights)
+    return counts.rankings[index]
+
+
+def _undefined(counts: _Counts) -> Floats:
+    return np.full(len(counts.weights), np.nan)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,6 +196,8 @@ class _Errors:
 
     squared: Floats
     absolute: Floats
+    relative: Floats
+    """Of the absolute residuals as a share of the truth; NaN where a true value is 0."""
     variance: Floats
     """Of the truth around its weighted mean."""
 
@@ -160,10 +206,12 @@ def _measure(answers: Answers, weights: Floats) -> _Errors:
     truth = answers.truth.astype(np.float64)
     residuals = truth - answers.predictions.astype(np.float64)
     total = weights.sum(axis=1)
+    shares = np.abs(residuals / truth) if np.all(truth) else np.full(len(truth), np.nan)
     centred = truth - truth.mean()  # or the difference of two large sums would lose the variance
     return _Errors(
         squared=weights @ residuals**2 / total,
         absolute=weights @ np.abs(residuals) / total,
+        relative=weights @ shares / total,
         variance=np.maximum(weights @ centred**2 / total - (weights @ centred / total) ** 2, 0.0),
     )
 
@@ -176,11 +224,20 @@ _CLASSIFICATION: Mapping[str, Callable[[_Counts], Floats]] = MappingProxyType(
     {
         "accuracy": _accuracy,
         "balanced_accuracy": _balanced_accuracy,
-        "precision": _precision,
-        "recall": _recall,
-        "f1": _f1,
-        "roc_auc": _roc_auc,
+        "precision": lambda counts: _usual(counts, _precision(counts)),
+        "recall": lambda counts: _usual(counts, _recall(counts)),
+        "f1": lambda counts: _usual(counts, _f1(counts)),
+        "precision_macro": lambda counts: _over_classes(counts, _precision(counts)),
+        "recall_macro": lambda counts: _over_classes(counts, _recall(counts)),
+        "f1_macro": lambda counts: _over_classes(counts, _f1(counts)),
+        "precision_weighted": lambda counts: _by_support(counts, _precision(counts)),
+        "recall_weighted": lambda counts: _by_support(counts, _recall(counts)),
+        "f1_weighted": lambda counts: _by_support(counts, _f1(counts)),
+        "roc_auc": lambda counts: _of_ranking(counts, ranking.roc_auc),
+        "average_precision": lambda counts: _of_ranking(counts, ranking.average_precision),
         "log_loss": _log_loss,
+        "brier": _brier,
+        "calibration_error": _calibration_error,
     }
 )
 _REGRESSION: Mapping[str, Callable[[_Errors], Floats]] = MappingProxyType(
@@ -188,6 +245,7 @@ _REGRESSION: Mapping[str, Callable[[_Errors], Floats]] = MappingProxyType(
         "mse": lambda errors: errors.squared,
         "rmse": lambda errors: np.sqrt(errors.squared),
         "mae": lambda errors: errors.absolute,
+        "mape": lambda errors: errors.relative,
         "r2": _r2,
     }
 )

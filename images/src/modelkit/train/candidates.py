@@ -7,12 +7,10 @@ from typing import Any
 
 from modelkit.contract.config import TrainerConfig
 from modelkit.contract.estimators import CLASSIFIERS, ESTIMATORS
-from modelkit.contract.metrics import METRICS, PRIMARY_METRIC
+from modelkit.contract.metrics import METRICS, NEEDS_PROBABILITIES, PRIMARY_METRIC
 from modelkit.data.suggest import suggest
 from modelkit.errors import RefusedError
 from modelkit.evaluate.metrics import metric_names
-
-NEEDS_PROBABILITIES = frozenset({"roc_auc", "log_loss"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

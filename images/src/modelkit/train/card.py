@@ -8,6 +8,8 @@ from modelkit.evaluate.importance import Importance
 from modelkit.train.finished import Finished
 
 _MOST_COLUMNS = 20
+_MOST_CLASSES = 12
+"""Of more classes a table doesn't fit a page; metrics.json has them."""
 
 
 def build_card(run: Finished, metrics: Mapping[str, Any], importance: Sequence[Importance]) -> str:
@@ -15,6 +17,7 @@ def build_card(run: Finished, metrics: Mapping[str, Any], importance: Sequence[I
     parts = [
         _head(run),
         _quality(metrics),
+        _classes(metrics),
         _candidates(metrics),
         _inputs(run, importance),
         _notes(run),
@@ -67,6 +70,32 @@ def _quality(metrics: Mapping[str, Any]) -> str:
     if metrics["champion_message"]:
         text += f"\n\nNot compared with the champion: {metrics['champion_message']}."
     return text
+
+
+def _classes(metrics: Mapping[str, Any]) -> str:
+    confusion = metrics["confusion"]
+    if confusion is None or len(confusion["classes"]) > _MOST_CLASSES:
+        return ""
+    names = [_escape(str(label)) for label in confusion["classes"]]
+    scores = [
+        [
+            name,
+            str(entry["rows"]),
+            *(
+                f"{_number(entry[score])} ({_number(entry['intervals'][score][0])} to "
+                f"{_number(entry['intervals'][score][1])})"
+                for score in ("precision", "recall", "f1")
+            ),
+        ]
+        for name, entry in zip(names, confusion["scores"], strict=True)
+    ]
+    matrix = [[f"**{name}**", *map(str, counts)] for name, counts in zip(names, confusion["matrix"], strict=True)]
+    return (
+        "## Classes\n\n"
+        + _table(["class", "rows", "precision", "recall", "f1"], scores)
+        + "\n\nRows by true class (down) and predicted class (across):\n\n"
+        + _table(["", *names], matrix)
+    )
 
 
 def _candidates(metrics: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from modelkit.data.columns import Rows, as_array, column_of, take
 from modelkit.data.profile import build_profile
 from modelkit.evaluate.answers import Answers, Array
 from modelkit.evaluate.bootstrap import metric_intervals
+from modelkit.evaluate.confusion import describe_classes
 from modelkit.evaluate.importance import Importance, permutation_importance
 from modelkit.evaluate.metrics import compute_metrics
 from modelkit.train.card import build_card
@@ -61,6 +62,7 @@ def _metrics(run: Finished) -> dict[str, Any]:
             "confidence": _CONFIDENCE,
             "bounds": metric_intervals(run.answers, _CONFIDENCE, run.config.seed),
         },
+        "confusion": describe_classes(run.answers, _CONFIDENCE, run.config.seed),
         "trivial": result.trivial,
         "champion": to_plain(result.champion) if result.champion else None,
         "champion_message": result.champion_message,
