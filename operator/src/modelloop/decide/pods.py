@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from modelkit.contract.codec import ContractError, loads
+from modelkit.contract.result import TrainingResult
 from modelloop.decide.reasons import Reason
 
 
@@ -80,6 +82,8 @@ def find_problem(pod: ObservedPod) -> Problem | None:
             + " and was killed (OOMKilled); raise spec.resources.limits.memory or use less data",
         )
     if pod.exit_code not in (None, 0) and not pod.running:
+        if (stated := find_stated_failure(pod)) is not None:
+            return stated
         return Problem(
             reason=Reason.CRASH_LOOP if pod.restarts > 1 else Reason.EXITED,
             message=f"the container ended with exit code {pod.exit_code}"
@@ -87,6 +91,16 @@ def find_problem(pod: ObservedPod) -> Problem | None:
             + (f": {pod.terminated_message[:600]}" if pod.terminated_message else ""),
         )
     return None
+
+
+def find_stated_failure(pod: ObservedPod) -> Problem | None:
+    """What trainer, server or monitor said of its failure; None for what a crash or the container runtime left."""
+    try:
+        # All three leave outcome, reason and message; the trainer's form holds them.
+        result = loads(TrainingResult, pod.terminated_message)
+    except ContractError:
+        return None
+    return Problem(reason=result.reason[:128], message=result.message or "no details") if result.reason else None
 
 
 def _unschedulable(pod: ObservedPod) -> Problem:

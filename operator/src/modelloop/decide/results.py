@@ -13,7 +13,7 @@ from modelkit.contract.codec import ContractError, loads
 from modelkit.contract.result import TrainingResult
 from modelloop.api.training import ChampionStatus, RunRecord, RunStatus
 from modelloop.decide.gates import Judgement, judge
-from modelloop.decide.pods import ObservedPod, find_problem, newest
+from modelloop.decide.pods import find_problem, find_stated_failure, newest
 from modelloop.decide.reasons import Reason
 from modelloop.decide.runs import ObservedJob, ObservedTraining, find_run_problem
 
@@ -102,24 +102,11 @@ def _supersede(observed: ObservedTraining, run: RunStatus, job: ObservedJob | No
 
 def _failure(observed: ObservedTraining, run: RunStatus, job: ObservedJob, now: datetime) -> RunRecord:
     pod = newest(pod for pod in observed.pods if pod.exit_code not in (None, 0))
-    result = _parse_failure(pod)
-    if result is not None and result.reason:
-        return _record(run, now, verdict="Failed", reason=result.reason, message=result.message or "")
-    problem = find_problem(pod) if pod is not None else None
+    problem = (find_stated_failure(pod) or find_problem(pod)) if pod is not None else None
     if problem is not None:
         return _record(run, now, verdict="Failed", reason=problem.reason, message=problem.message)
     message = f"Job {run.job!r} failed: {job.message or 'no details'}"
     return _record(run, now, verdict="Failed", reason=job.reason or Reason.EXITED, message=message)
-
-
-def _parse_failure(pod: ObservedPod | None) -> TrainingResult | None:
-    """What the trainer says of its failure; None for what the container runtime or a crash left."""
-    if pod is None:
-        return None
-    try:
-        return loads(TrainingResult, pod.terminated_message)
-    except ContractError:
-        return None
 
 
 def _record(run: RunStatus, now: datetime, *, verdict: str, reason: str, message: str, **fields: Any) -> RunRecord:
