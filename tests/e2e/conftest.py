@@ -5,7 +5,6 @@ beginnings of all modules (training, pulling up servers) overlap.
 """
 
 import os
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from devcluster.toolset import binary
-from tests.cluster.cluster_api import wait_for
 from tests.e2e.e2e_environment import BUILD, choose_environment
+from tests.e2e.e2e_operator import NAME as OPERATOR
+from tests.e2e.e2e_operator import SYSTEM, Operator
 from tests.e2e.e2e_space import Kube, Space
 
-SYSTEM = "modelloop-system"
-OPERATOR = "modelloop-operator"
 IMAGES = ("operator", "trainer", "server", "monitor")
 KEEP = "MODELLOOP_E2E_KEEP"
 """Set it to keep the cluster `e2e-keep` for the next session: seconds instead of half a minute while writing tests."""
+ORDER = ("minimal", "loop", "bad_inputs", "digest", "s3", "security", "operator", "deletion", "crash")
 _HERE = Path(__file__).parent
 
 
@@ -69,13 +68,13 @@ def spaces(request: pytest.FixtureRequest, kube: Kube) -> Iterator[dict[str, Spa
         module = getattr(item, "module", None)
         if module is None or _HERE not in item.path.parents or module.__name__ in made:
             continue
-        short = item.path.stem.removeprefix("test_e2e_").replace("_", "-")
-        made[module.__name__] = Space(kube, f"{short}-{suffix}")
+        made[module.__name__] = Space(kube, f"{_short_name(item).replace('_', '-')}-{suffix}")
         if hasattr(module, "prepare"):
             module.prepare(made[module.__name__])
     yield made
-    if os.environ.get(KEEP):
-        for space in made.values():
+    for space in made.values():
+        space.close()
+        if os.environ.get(KEEP):
             kube.api.delete("Namespace", None, space.name)
 
 
@@ -85,15 +84,19 @@ def space(request: pytest.FixtureRequest, spaces: dict[str, Space]) -> Space:
     return spaces[request.module.__name__]
 
 
-def operator_pod(kube: Kube) -> str:
-    """Name of the operator's pod that isn't being deleted."""
-    selector = "app.kubernetes.io/component=operator"
+@pytest.fixture(scope="session")
+def operator(kube: Kube) -> Operator:
+    """The operator's pod."""
+    return Operator(kube)
 
-    def alive() -> str | None:
-        pods = kube.api.list("Pod", SYSTEM, selector)
-        return next((p["metadata"]["name"] for p in pods if "deletionTimestamp" not in p["metadata"]), None)
 
-    return wait_for(alive, 60.0, what="the operator's pod")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What disturbs the operator comes last."""
+    items.sort(key=lambda item: ORDER.index(_short_name(item)) if _short_name(item) in ORDER else -1)
+
+
+def _short_name(item: pytest.Item) -> str:
+    return item.path.stem.removeprefix("test_e2e_")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -110,10 +113,3 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             log = kube.kubectl("-n", SYSTEM, "logs", "-l", "app.kubernetes.io/component=operator", "--tail=80")
             report.sections.append(("log of the operator", log))
     return report
-
-
-@pytest.fixture(autouse=True)
-def _timed(request: pytest.FixtureRequest) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    request.node.user_properties.append(("seconds", round(time.monotonic() - started, 1)))

@@ -65,8 +65,20 @@ class Space:
         self.started = time.monotonic()
         self._tools = threading.Lock()
         self._is_described = False
+        self._closers: list[Callable[[], None]] = []
+        self.bucket: Any = None
+        """The S3 server beside the namespace, where a module has one."""
         self.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
         wait_for(lambda: self.api.find("ServiceAccount", name, "default"), what="the default ServiceAccount")
+
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Have something done when the session ends."""
+        self._closers.append(closer)
+
+    def close(self) -> None:
+        """Do what was put off to the end of the session."""
+        for closer in self._closers:
+            closer()
 
     # -- objects ---------------------------------------------------------------------------------------------------
 
