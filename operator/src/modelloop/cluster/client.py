@@ -42,6 +42,8 @@ class Client:
         else:
             await kubernetes_config.load_kube_config(client_configuration=configuration)
         configuration.connection_pool_maxsize = connections
+        # As kopf: no proxy and no netrc from the environment, which aiohttp would read in a thread for every request.
+        configuration.client_session_kwargs = {"trust_env": False}
         return cls(ApiClient(configuration))
 
     async def close(self) -> None:

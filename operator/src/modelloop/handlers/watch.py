@@ -42,6 +42,21 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Remembers nothing: kopf would copy and compare every object of every event for handlers that don't exist here."""
+
+    def build(self, **_: object) -> kopf.BodyEssence:
+        """An essence in which nothing ever differs."""
+        return kopf.BodyEssence({})
+
+    def fetch(self, **_: object) -> kopf.BodyEssence | None:
+        """Nothing was stored."""
+        return None
+
+    def store(self, **_: object) -> None:
+        """Stores nothing."""
+
+
 def build_kopf_settings() -> kopf.OperatorSettings:
     """kopf's settings for production use."""
     settings = kopf.OperatorSettings()
@@ -58,7 +73,7 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 10
     settings.persistence.finalizer = "modelloop.dev/finalizer"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="modelloop.dev")
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="modelloop.dev")
+    settings.persistence.diffbase_storage = _NoDiffBase()
     settings.queueing.idle_timeout = 0.2
     settings.queueing.exit_timeout = 1.0
     for resource in CHILDREN:
