@@ -50,11 +50,10 @@ def connection_of(kubeconfig: Path) -> tuple[str, ssl.SSLContext]:
     authority = base64.b64decode(cluster["cluster"]["certificate-authority-data"]).decode()
     context = ssl.create_default_context(cadata=authority)
     with tempfile.TemporaryDirectory() as folder:  # the ssl module takes certificates from files only
-        paths = []
-        for part in ("client-certificate-data", "client-key-data"):
-            paths.append(Path(folder) / part)
-            paths[-1].write_bytes(base64.b64decode(user["user"][part]))
-        context.load_cert_chain(*paths)
+        certificate, key = (Path(folder) / part for part in ("client-certificate-data", "client-key-data"))
+        for path in (certificate, key):
+            path.write_bytes(base64.b64decode(user["user"][path.name]))
+        context.load_cert_chain(certificate, key)
     return cluster["cluster"]["server"], context
 
 

@@ -21,7 +21,6 @@ from modelkit.contract.result import (
 )
 from modelloop.cluster.resources import MODEL_MONITOR
 from modelloop.desired import names
-
 from tests.cluster.cluster_api import Api, Object, condition_of
 from tests.cluster.cluster_node import Program, environment_of, failed, running, succeeded
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 
 from kubernetes.aio.config import kube_config
+
 from modelloop.__main__ import main
 
 
@@ -48,12 +49,14 @@ class Zygote:
 
 
 def override(constants: dict[str, float]) -> None:
-    """Set `package.module.CONSTANT` to as many seconds, in the type that it has."""
+    """Set `package.module.CONSTANT` to as many seconds, in the type that it has, wherever it was imported to."""
     for path, seconds in constants.items():
         module_name, _, name = path.rpartition(".")
-        module = importlib.import_module(module_name)
-        is_delta = isinstance(getattr(module, name), timedelta)
-        setattr(module, name, timedelta(seconds=seconds) if is_delta else seconds)
+        old = getattr(importlib.import_module(module_name), name)
+        new = timedelta(seconds=seconds) if isinstance(old, timedelta) else seconds
+        for module in [module for key, module in sys.modules.items() if key.startswith("modelloop.")]:
+            if getattr(module, name, None) is old:
+                setattr(module, name, new)
 
 
 def _become_operator(order: dict[str, dict[str, str]], log: str) -> None:

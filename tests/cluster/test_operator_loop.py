@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+
+from devcluster.cluster import Cluster
 from modelkit.contract.config import FeedbackConfig
 from modelloop.desired.labels import DIGEST, RUN
 from modelloop.desired.names import digest_label
-
-from devcluster.cluster import Cluster
 from tests.cluster.cluster_api import Api, ApiError, Object, server_context, wait_for
 from tests.cluster.cluster_loop import (
     NAME,
