@@ -346,3 +346,21 @@ def _fields(item: object) -> dict[str, object]:
 
 def _with_message(item: object, text: str) -> object:
     return type(item)(**{**_fields(item), "terminated_message": text, "waiting_message": text})
+
+
+def test_what_the_service_selects_is_kept_until_it_has_turned_even_when_the_status_does_not_know_it() -> None:
+    world = serving()
+    world.champion = 2
+    world.settle()
+    # As after a restored backup: the status is of before the promotion, the cluster of after it.
+    status = world.status
+    world.status = status.model_copy(update={"stable": status.previous, "previous": None})
+    world.champion = 1
+    world.service_refused = True
+    for _ in range(3):
+        world.reconcile()
+        assert world.answering == 1
+    world.service_refused = False
+    world.settle()
+    assert world.answering == 1
+    assert len(world.servers) == 1

@@ -91,11 +91,8 @@ def changed(model: type, field: str, value: Any) -> ModelTrainingSpec:
     return training_spec(**{place: part})
 
 
-@pytest.mark.parametrize("model", CHANGES, ids=lambda model: model.__name__)
-def test_every_field_of_the_spec_is_classified(model: Any) -> None:
-    assert set(CHANGES[model]) == set(model.model_fields), (
-        "say whether the new field changes the result or only the pod"
-    )
+def test_every_field_of_the_spec_is_classified() -> None:
+    assert set(CHANGES[ModelTrainingSpec]) == set(ModelTrainingSpec.model_fields), "say what the new field changes"
 
 
 @pytest.mark.parametrize(
