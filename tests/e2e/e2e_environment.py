@@ -12,6 +12,16 @@ from devcluster.toolset import binary
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "e2e"
+# A process is known by its control group, which has the pod's uid in its path, and by its command line.
+_CRASH = """
+for process in /proc/[0-9]*; do
+  if grep -qs "pod$1" "$process/cgroup" && tr '\\0' ' ' < "$process/cmdline" | grep -q -- "-m $2 "; then
+    kill -KILL "${process#/proc/}" && exit 0
+  fi
+done
+echo "no process runs $2 in the pod $1" >&2
+exit 1
+"""
 
 
 class Environment(Protocol):
@@ -25,6 +35,9 @@ class Environment(Protocol):
 
     def load(self, *references: str) -> None:
         """Make locally built images known to its node."""
+
+    def crash(self, pod_uid: str, module: str) -> None:
+        """SIGKILL from outside to the Python process that runs `module` in a pod: no signal handler, no goodbye."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -53,6 +66,9 @@ class DevClusterEnvironment:
 
     def load(self, *references: str) -> None:
         self._cluster.load_image(*references)
+
+    def crash(self, pod_uid: str, module: str) -> None:
+        run("sh", "-c", _CRASH, "crash", pod_uid.replace("-", "[-_]"), module)
 
     @property
     def kubeconfig(self) -> Path:
@@ -85,6 +101,10 @@ class KindEnvironment:
 
     def load(self, *references: str) -> None:
         self._kind("load", "docker-image", "--name", self._name, *references)
+
+    def crash(self, pod_uid: str, module: str) -> None:
+        node = f"{self._name}-control-plane"
+        run("docker", "exec", node, "sh", "-c", _CRASH, "crash", pod_uid.replace("-", "[-_]"), module)
 
     @property
     def kubeconfig(self) -> Path:

@@ -36,11 +36,15 @@ class Operator:
 
         return wait_for(ready, 60.0, what="a ready operator")
 
-    def kill(self) -> None:
-        """End its process at once and without a word, as the loss of its node would."""
+    def crash(self) -> None:
+        """SIGKILL to its process; its container is started again in the same pod."""
         for pod in self.pods():
-            options = {"gracePeriodSeconds": 0}
-            self._api.delete("Pod", SYSTEM, pod["metadata"]["name"], **options)
+            self._kube.environment.crash(pod["metadata"]["uid"], "modelloop")
+
+    def kill(self) -> None:
+        """Delete its pod without grace: gone from the API at once, its process a moment later."""
+        for pod in self.pods():
+            self._api.delete("Pod", SYSTEM, pod["metadata"]["name"], gracePeriodSeconds=0)
 
     def stop(self) -> float:
         """Delete its pod as anybody would; seconds until it is gone."""

@@ -14,14 +14,20 @@ from modelkit.artifact.native import load_native
 from modelkit.contract.files import MANIFEST, METRICS, PROFILE, REPORT_HTML, REPORT_JSON, SAMPLES
 from tests.cluster.cluster_api import condition_of
 from tests.e2e.e2e_manifests import SMALL, build_deployment, build_monitor, build_training
+from tests.e2e.e2e_operator import Operator
 from tests.e2e.e2e_space import Space
 from tests.e2e.e2e_traffic import Load, new_client, read_patients, send_patients
 
 NAME = "cancer"
+MARK, TEXT = "987654321", "zebra-5ac1"
+"""Digits and words of requests that must turn up nowhere but in the store."""
 BASELINE = read_patients(0, 80)
-DRIFTED = read_patients(80, 240, drifted=True)
+DRIFTED = [
+    (row | {"mean radius": round(row["mean radius"]) + float(f"0.{MARK}")}, label)
+    for row, label in read_patients(80, 240, drifted=True)
+]
 LATER = read_patients(240, 300, drifted=True)
-BAKE_SECONDS = 20
+BAKE_SECONDS = 12
 
 
 def prepare(space: Space) -> None:
@@ -80,6 +86,7 @@ def healing(space: Space, address: str, healthy_window: dict[str, Any]) -> Heali
     """Two windows of a changed scanner, the retrain that follows, and its rollout under load."""
     first = space.status("ModelDeployment", NAME)["stable"]["deployment"]
     send_patients(address, DRIFTED)
+    _send_nonsense(address)
     space.wait_captured(NAME, len(BASELINE) + len(DRIFTED))
     space.look(NAME)
     with Load(address, [row for row, _ in DRIFTED]) as load:
@@ -90,6 +97,30 @@ def healing(space: Space, address: str, healthy_window: dict[str, Any]) -> Heali
         # Through the bake time until the old pods are gone: that is when a request could get lost.
         space.wait(lambda: not _pods_of(space, first), "the end of the old pods", BAKE_SECONDS + 60)
     return Healing(alarm, load, first, promoted)
+
+
+def _send_nonsense(address: str) -> None:
+    """Requests that are wrong in every way, each with a value that must not be repeated anywhere."""
+    row = BASELINE[0][0]
+    tensor = {"name": "X", "shape": [1, 30], "datatype": "FP64", "data": [TEXT] * 30}
+    with new_client(address) as client:
+        for path, body in (
+            ("/predict", {"features": [row | {"mean radius": TEXT}]}),
+            ("/predict", {"features": [row | {"mean radius": f"0.{MARK}"}]}),
+            ("/predict", {"features": [[float(f"0.{MARK}")]]}),
+            ("/predict", {"features": TEXT}),
+            (f"/v2/models/{NAME}/infer", {"inputs": [tensor]}),
+            (f"/v2/models/{NAME}/infer", {"inputs": [tensor | {"shape": [30], "name": "mean radius"}]}),
+            ("/feedback", {"id": "nobody", "label": TEXT}),
+        ):
+            answer = client.post(path, json=body)
+            assert 400 <= answer.status_code < 500, (path, answer.status_code)
+            assert MARK not in answer.text
+            assert TEXT not in answer.text
+        garbage = f'{{"features": [[0.{MARK}, "{TEXT}"'
+        answer = client.post("/predict", content=garbage, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400
+        assert MARK not in answer.text
 
 
 def _pods_of(space: Space, deployment: str) -> list[dict[str, Any]]:
@@ -194,6 +225,23 @@ def test_reports_of_every_window_are_in_the_store(space: Space, healing: Healing
         report = json.loads(space.read_store(f"{folder}/{REPORT_JSON}"))
         assert report["window"]["rows"] == window["rows"]
         assert b"<html" in space.read_store(window["report"])[:500].lower()
+
+
+def test_no_value_of_a_request_is_in_a_log_an_event_a_status_or_a_metric(
+    space: Space, operator: Operator, healing: Healing
+) -> None:
+    pods = space.objects("Pod")
+    evidence = {f"log of {name}": log for name, log in space.collect_logs().items()}
+    evidence["log of the operator"] = "\n".join(operator.log())
+    evidence["metrics of the operator"] = operator.get("metrics")
+    for pod in space.pods("server", NAME):
+        evidence[f"metrics of {pod['metadata']['name']}"] = space.metrics(pod["metadata"]["name"])
+    for kind in ("Event", "ModelTraining", "ModelDeployment", "ModelMonitor"):
+        evidence[kind] = json.dumps(space.objects(kind))
+    evidence["pods"] = json.dumps([pod["status"] for pod in pods])
+    assert sum(name.startswith("log of") for name in evidence) > 5
+    found = [name for name, text in evidence.items() if MARK in text or TEXT in text]
+    assert found == []
 
 
 def test_events_and_columns_tell_the_story(space: Space, healing: Healing) -> None:
