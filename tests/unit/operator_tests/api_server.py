@@ -41,10 +41,20 @@ class ApiServer:
 
     async def apply(self, resource: Resource, body: Object) -> Object:
         key = (resource.kind, body["metadata"]["namespace"], body["metadata"]["name"])
-        if self.refused & {resource.kind, f"{resource.kind}/{key[2]}"}:
-            raise ForbiddenError(f"PATCH {key[2]}: exceeded quota", 403)
+        self._admit(resource.kind, key[2])
         held = self.objects.get(key, {})
         return self._write("apply", key, apply_patch(held, body))
+
+    async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
+        key = (resource.kind, namespace, body["metadata"]["name"])
+        self._admit(resource.kind, key[2])
+        if key in self.objects:
+            raise ConflictError(f"POST {key[2]}: already exists", 409)
+        return self._write("create", key, copy.deepcopy(body))
+
+    def _admit(self, kind: str, name: str) -> None:
+        if self.refused & {kind, f"{kind}/{name}"}:
+            raise ForbiddenError(f"{kind} {name}: exceeded quota", 403)
 
     async def patch_status(self, resource: Resource, namespace: str, name: str, patch: Object) -> Object:
         held = self._find(resource, namespace, name)

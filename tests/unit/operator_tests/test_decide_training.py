@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from modelkit.contract.codec import dumps
-from modelloop.api.training import ModelTrainingStatus, RunRecord
+from modelkit.contract.result import TrainingResult
+from modelloop.api.training import ModelTrainingStatus
 from modelloop.decide.conditions import find_condition
 from modelloop.decide.reasons import ConditionType, Reason
 from modelloop.decide.results import RESULT_GRACE
@@ -15,32 +15,7 @@ from modelloop.decide.runs import NO_POD_GRACE
 from modelloop.decide.training import HISTORY_LIMIT, decide_training
 from modelloop.desired.training import spec_hash
 from tests.unit.operator_tests.operator_states import NOW, SECOND, compared, digest_of, pod, result, training_spec
-from tests.unit.operator_tests.training_world import TrainingWorld
-
-
-def begun(**fields: object) -> TrainingWorld:
-    """A world whose first run is under way."""
-    world = TrainingWorld(**fields)  # type: ignore[arg-type]
-    world.settle()
-    return world
-
-
-def trained(**fields: object) -> TrainingWorld:
-    """A world with version 1 as champion."""
-    world = begun(**fields)
-    world.complete(result())
-    world.settle()
-    return world
-
-
-def condition(world: TrainingWorld, type_: ConditionType) -> tuple[str, str, str]:
-    found = find_condition(world.status.conditions, type_)
-    assert found is not None, f"no condition {type_}"
-    return found.status, found.reason, found.message
-
-
-def last(world: TrainingWorld) -> RunRecord:
-    return world.status.history[0]
+from tests.unit.operator_tests.training_world import TrainingWorld, begun, condition, last, lenient_json, trained
 
 
 def test_a_new_training_begins_run_1_and_makes_one_job() -> None:
@@ -216,26 +191,16 @@ def test_the_run_after_a_monitors_run_that_made_no_version_learns_from_the_same_
     ],
     ids=["below its gate", "worse than the champion", "without a metric", "without a finite difference"],
 )
-def test_a_version_that_is_not_approved_leaves_the_champion_alone(verdict: str, report: object) -> None:
+def test_a_version_that_is_not_approved_leaves_the_champion_alone(verdict: str, report: TrainingResult) -> None:
     world = trained()
     champion = world.status.champion
     world.edit(training_spec(seed=7))
     world.settle()
-    # json.dumps writes Infinity where the contract's dumps refuses: somebody else's image may do so.
-    text = dumps(replace(report, champion=None)) if verdict == "Rejected" else ""  # type: ignore[type-var]
-    assert text or verdict == "Inconclusive"
-    world.complete(_lenient(report))
+    world.complete(lenient_json(report))
     world.settle()
     assert last(world).verdict == verdict
     assert world.status.champion == champion
     assert "version 1 stays the champion" in condition(world, ConditionType.READY)[2]
-
-
-def _lenient(report: object) -> str:
-    import json
-    from dataclasses import asdict
-
-    return json.dumps({key: value for key, value in asdict(report).items() if value is not None})  # type: ignore[call-overload]
 
 
 def test_bad_data_ends_in_a_condition_with_the_trainers_words() -> None:
@@ -302,140 +267,6 @@ def test_a_run_whose_job_was_never_made_makes_room_for_a_changed_spec() -> None:
     assert world.status.run.storage.uri == "pvc://elsewhere"
     assert world.status.run.spec_hash == spec_hash(world.spec)
     assert len(world.created) == 1
-
-
-# -- results that are late, lost or odd -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("state", ["Complete", "Failed"])
-@pytest.mark.parametrize("seen", ["running", "not at all"])
-def test_a_pods_end_that_arrives_after_its_jobs_end_is_waited_for(state: str, seen: str) -> None:
-    world = begun()
-    job = world.job
-    if seen == "not at all":
-        world.lose_pods(job)
-    world.end_job(state)
-    plan = world.reconcile()
-    assert world.status.run is not None, "the pod's watch may be behind the Job's"
-    assert plan.check_again_after is not None
-    assert plan.check_again_after <= RESULT_GRACE
-    if state == "Complete":
-        world.complete(result())
-    else:
-        world.fail('{"outcome":"Failed","reason":"ColumnNotFound","message":"no column"}')
-    world.settle()
-    assert last(world).reason == ("Approved" if state == "Complete" else "ColumnNotFound")
-
-
-def test_a_lost_result_is_repeated_once() -> None:
-    world = begun()
-    for _ in range(2):
-        world.lose_pods(world.job)
-        world.end_job("Complete")
-        world.settle()
-        world.wait(RESULT_GRACE)
-        world.settle()
-    assert world.status.run is None
-    assert [record.reason for record in world.status.history] == ["ResultLost", "ResultLost"]
-    assert condition(world, ConditionType.READY)[1] == "ResultLost"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "not JSON",
-        '{"outcome":"Succeeded","digest":"sha256:00","path":"x","new_key":1}',
-        '{"outcome":"Succeeded"}',
-        '{"outcome":"Succeeded","path":"models/x","digest":"md5:1"}',
-    ],
-    ids=["not JSON", "an unknown key", "no digest", "another digest"],
-)
-def test_a_result_that_breaks_the_contract_fails_the_run_with_the_reason_and_is_not_repeated(text: str) -> None:
-    world = begun()
-    world.complete(text)
-    world.settle()
-    assert world.status.run is None
-    assert world.status.runs == 1
-    assert last(world).verdict == "Failed"
-    assert last(world).reason == "InvalidResult"
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"metric": "m" * 65, "metrics": {"m" * 65: 1.0}},
-        {"path": "p" * 513},
-        {"estimator": "e" * 65},
-        {"evaluated_on": "e" * 33},
-        {"format": "f" * 33},
-        {"task": "t" * 33},
-        {"train_rows": -1},
-        {"metrics": {"f1": 0.99} | {f"m{n}": 1.0 for n in range(40)}},
-    ],
-    ids=lambda fields: next(iter(fields)),
-)
-def test_a_result_that_the_api_server_would_refuse_fails_the_run(fields: dict[str, object]) -> None:
-    world = begun()
-    world.complete(result(**fields))
-    world.settle()
-    assert last(world).verdict == "Failed"
-    assert last(world).reason == "InvalidResult"
-    assert next(iter(fields)).split("_", maxsplit=1)[0] in last(world).message
-
-
-def test_numbers_that_json_does_not_know_are_never_written_to_the_status() -> None:
-    world = begun()
-    world.complete(_lenient(result(metrics={"f1": 0.95, "roc_auc": math.nan, "log_loss": math.inf})))
-    world.settle()
-    assert last(world).metrics == {"f1": 0.95}
-    world.edit(training_spec(seed=3))
-    world.settle()
-    champion = compared(0.1)
-    world.complete(_lenient(result(champion=replace(champion, metrics={"f1": 0.9, "r2": -math.inf}))))
-    world.settle()
-    assert last(world).champion_metrics == {"f1": 0.9}
-
-
-def test_a_version_without_its_primary_metric_is_inconclusive_whatever_its_gates_say() -> None:
-    world = begun(spec=training_spec(metric="roc_auc"))
-    world.complete(result(metric="roc_auc"))
-    world.settle()
-    assert last(world).verdict == "Inconclusive"
-    assert "roc_auc" in last(world).message
-
-
-@pytest.mark.parametrize("length", [100, 3000, 40_000])
-def test_messages_of_any_length_fit_the_status(length: int) -> None:
-    text = "ü" * length
-    world = begun()
-    world.apply_error = text
-    world.settle()
-    world.apply_error = ""
-    world.show(pod(waiting_reason="ErrImagePull", waiting_message=text, image="i" * 500))
-    world.settle()
-    world.edit(training_spec(retries=1))
-    world.settle()
-    assert last(world).verdict == "Superseded"
-    world.fail('{"outcome":"Failed","reason":"' + "R" * length + '","message":"' + text + '"}')
-    world.settle()
-    assert len(last(world).message) <= 2048
-    assert all(len(item.message) <= 2048 for item in world.status.conditions)
-
-
-def test_a_spec_that_is_too_large_for_its_pod_begins_no_run_and_says_so() -> None:
-    spec = training_spec(candidates=[{"estimator": "LogisticRegression", "params": {"a": "x" * 70_000}}])
-    world = TrainingWorld(spec=spec)
-    world.settle()
-    assert world.status.run is None
-    assert world.status.runs == 0
-    status, reason, message = condition(world, ConditionType.READY)
-    assert (status, reason) == ("False", "InvalidSpec")
-    assert "bytes" in message
-    assert condition(world, ConditionType.STALLED)[0] == "True"
-    world.edit(training_spec())
-    world.settle()
-    assert world.status.run is not None
-    assert find_condition(world.status.conditions, ConditionType.STALLED) is None
 
 
 # -- bounds -----------------------------------------------------------------------------------------------------------

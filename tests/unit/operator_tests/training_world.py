@@ -1,16 +1,18 @@
 """A small pure cluster for ModelTraining: Jobs appear, run and end; a pass is what the reconciler does with a plan."""
 
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
-from modelkit.contract.codec import dumps
 from modelkit.contract.result import TrainingResult
-from modelloop.api.training import Feedback, ModelTrainingSpec, ModelTrainingStatus
+from modelloop.api.training import Feedback, ModelTrainingSpec, ModelTrainingStatus, RunRecord
+from modelloop.decide.conditions import find_condition
 from modelloop.decide.pods import ObservedPod
+from modelloop.decide.reasons import ConditionType
 from modelloop.decide.runs import ObservedJob, ObservedTraining, RetrainWish
 from modelloop.decide.training import TrainingPlan, decide_training
 from modelloop.desired.training import begin_run, find_spec_problem, pod_hash, spec_hash
-from tests.unit.operator_tests.operator_states import NOW, UID, ended_pod, pod, training_spec
+from tests.unit.operator_tests.operator_states import NOW, UID, ended_pod, pod, result, training_spec
 
 NAME = "cancer"
 
@@ -145,6 +147,31 @@ class TrainingWorld:
         self.now += delay
 
 
-def message_of(report: TrainingResult) -> str:
-    """A result as it stands in the termination message."""
-    return dumps(report)
+def begun(**fields: object) -> TrainingWorld:
+    """A world whose first run is under way."""
+    world = TrainingWorld(**fields)  # type: ignore[arg-type]
+    world.settle()
+    return world
+
+
+def trained(**fields: object) -> TrainingWorld:
+    """A world with version 1 as champion."""
+    world = begun(**fields)
+    world.complete(result())
+    world.settle()
+    return world
+
+
+def condition(world: TrainingWorld, type_: ConditionType) -> tuple[str, str, str]:
+    found = find_condition(world.status.conditions, type_)
+    assert found is not None, f"no condition {type_}"
+    return found.status, found.reason, found.message
+
+
+def last(world: TrainingWorld) -> RunRecord:
+    return world.status.history[0]
+
+
+def lenient_json(report: TrainingResult) -> str:
+    """A result as an image that isn't strict would write it: with NaN and Infinity."""
+    return json.dumps({key: value for key, value in asdict(report).items() if value is not None})
