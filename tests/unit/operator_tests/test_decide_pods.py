@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from modelloop.cluster.parse import parse_pod
+from modelloop.cluster.slim import slim
 from modelloop.decide.pods import ObservedPod, find_problem, newest
 from tests.unit.operator_tests.operator_states import NOW, pod
 
@@ -213,3 +215,20 @@ def test_the_newest_pod_is_the_last_one_made() -> None:
     assert found is not None
     assert found.name == "a"
     assert newest([]) is None
+
+
+def test_an_evicted_pod_tells_what_ran_short_although_its_job_tries_again() -> None:
+    body = {
+        "metadata": {"name": "p", "namespace": "n", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"containers": [{"name": "trainer", "image": "t"}]},
+        "status": {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": "The node was low on resource: ephemeral-storage.",
+        },
+    }
+    problem = find_problem(parse_pod(slim("Pod", body)))
+    assert problem is not None
+    assert problem.reason == "Evicted"
+    assert "ephemeral-storage" in problem.message
+    assert "spec.resources.requests" in problem.message

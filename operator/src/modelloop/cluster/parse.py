@@ -71,6 +71,7 @@ def parse_pod(pod: Object) -> ObservedPod:
         name=metadata["name"],
         created=parse_timestamp(metadata.get("creationTimestamp")),
         phase=status.get("phase", ""),
+        evicted=status.get("message", "") if status.get("reason") == "Evicted" else "",
         image=main.get("image", ""),
         memory_limit=str(main.get("resources", {}).get("limits", {}).get("memory", "")),
         claims=tuple(

@@ -72,6 +72,8 @@ def _pod(body: Object) -> Object:
         },
         "status": {
             "phase": status.get("phase", ""),
+            "reason": status.get("reason", ""),
+            "message": status.get("message", ""),
             "conditions": [
                 {key: condition.get(key, "") for key in ("type", "status", "reason", "message")}
                 for condition in status.get("conditions", [])

@@ -16,6 +16,8 @@ class ObservedPod:
     name: str
     created: datetime
     phase: str
+    evicted: str = ""
+    """Why the kubelet evicted it, when it did."""
     image: str = ""
     memory_limit: str = ""
     claims: tuple[str, ...] = ()
@@ -71,6 +73,12 @@ def find_problem(pod: ObservedPod) -> Problem | None:
             message=f"the container can't be made: {pod.waiting_message or pod.waiting_reason}"
             + (f"; it needs the Secret {_names(pod.secrets)}: create it in this namespace" if blames_secret else ""),
             blocked=True,
+        )
+    if pod.evicted:
+        return Problem(
+            reason=Reason.EVICTED,
+            message=f"the node evicted the pod: {pod.evicted}; it is tried again; raise spec.resources.requests of what "
+            "ran short, or use less of it",
         )
     if pod.unschedulable:
         return _unschedulable(pod)

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     CRASH_LOOP = "CrashLoop"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     DEPLOYMENT_NOT_FOUND = "DeploymentNotFound"
+    EVICTED = "Evicted"
     EXITED = "Exited"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     INCONCLUSIVE = "Inconclusive"
