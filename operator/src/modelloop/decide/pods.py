@@ -77,8 +77,8 @@ def find_problem(pod: ObservedPod) -> Problem | None:
     if pod.evicted:
         return Problem(
             reason=Reason.EVICTED,
-            message=f"the node evicted the pod: {pod.evicted}; it is tried again; raise spec.resources.requests of what "
-            "ran short, or use less of it",
+            message=f"the node evicted the pod: {pod.evicted}; it is tried again; raise spec.resources.requests of "
+            "what ran short, or use less of it",
         )
     if pod.unschedulable:
         return _unschedulable(pod)
