@@ -6,14 +6,18 @@ beginnings of all modules (training, pulling up servers) overlap.
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from devcluster.toolset import binary
+from tests.cluster.cluster_api import ApiError
 from tests.e2e.e2e_environment import BUILD, choose_environment
 from tests.e2e.e2e_operator import NAME as OPERATOR
+from tests.e2e.e2e_operator import SELECTOR as OPERATOR_SELECTOR
 from tests.e2e.e2e_operator import SYSTEM, Operator
 from tests.e2e.e2e_space import Kube, Space
 
@@ -40,7 +44,7 @@ def kube() -> Iterator[Kube]:
             made.kubectl("-n", SYSTEM, "rollout", "restart", f"deployment/{OPERATOR}")
         made.kubectl("-n", SYSTEM, "rollout", "status", f"deployment/{OPERATOR}", "--timeout=120s")
         yield made
-        made.api.close()
+        made.close()
     finally:
         if not keep:
             environment.down()
@@ -64,18 +68,18 @@ def spaces(request: pytest.FixtureRequest, kube: Kube) -> Iterator[dict[str, Spa
     """The namespaces of the modules that run, by module; what they prepare is under way."""
     suffix = uuid.uuid4().hex[:5]
     made: dict[str, Space] = {}
-    for item in request.session.items:
-        module = getattr(item, "module", None)
-        if module is None or _HERE not in item.path.parents or module.__name__ in made:
-            continue
-        made[module.__name__] = Space(kube, f"{_short_name(item).replace('_', '-')}-{suffix}")
-        if hasattr(module, "prepare"):
-            module.prepare(made[module.__name__])
-    yield made
-    for space in made.values():
-        space.close()
-        if os.environ.get(KEEP):
-            kube.api.delete("Namespace", None, space.name)
+    with ExitStack() as closing:
+        for item in request.session.items:
+            module = getattr(item, "module", None)
+            if module is None or _HERE not in item.path.parents or module.__name__ in made:
+                continue
+            space = made[module.__name__] = Space(kube, f"{_short_name(item).replace('_', '-')}-{suffix}")
+            if os.environ.get(KEEP):
+                closing.callback(kube.api.delete, "Namespace", None, space.name)
+            closing.callback(space.close)
+            if hasattr(module, "prepare"):
+                module.prepare(space)
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +104,20 @@ def _short_name(item: pytest.Item) -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add what somebody would look at first to the report of a test that failed."""
     report = yield
     if report.failed and _HERE in item.path.parents:
-        arguments = getattr(item, "funcargs", {})
-        for value in arguments.values():
-            if isinstance(value, Space):
-                report.sections.extend(value.describe())
-        kube = arguments.get("kube") or next((v.kube for v in arguments.values() if isinstance(v, Space)), None)
-        if kube is not None:
-            log = kube.kubectl("-n", SYSTEM, "logs", "-l", "app.kubernetes.io/component=operator", "--tail=80")
-            report.sections.append(("log of the operator", log))
+        arguments = list(getattr(item, "funcargs", {}).values())
+        spaces = [value for value in arguments if isinstance(value, Space)]
+        clusters = [value for value in arguments if isinstance(value, Kube)] + [space.kube for space in spaces]
+        # A cluster that is broken must not hide what the test found.
+        with suppress(RuntimeError, OSError, ApiError, httpx.HTTPError):
+            for space in spaces:
+                report.sections.extend(space.describe())
+            for kube in clusters[:1]:
+                log = kube.kubectl("-n", SYSTEM, "logs", "-l", OPERATOR_SELECTOR, "--tail=60")
+                report.sections.append(("log of the operator", log))
     return report

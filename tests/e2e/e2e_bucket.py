@@ -24,13 +24,13 @@ class BucketServer:
         for bucket in buckets:
             (self.root / bucket).mkdir()
         self._log = (self.root.parent / f"{self.root.name}.log").open("wb")
-        self._process = subprocess.Popen(
-            [
-                binary("versitygw"), "--port", "{}:{}".format(*self._at), "--access", ACCESS_KEY, "--secret",
-                SECRET_KEY, "--region", REGION, "--quiet", "posix", str(self.root),
-            ],
-            stdout=self._log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        command = [
+            # Ends with the tests, however those end.
+            "setpriv", "--pdeathsig", "TERM",
+            binary("versitygw"), "--port", "{}:{}".format(*self._at), "--access", ACCESS_KEY, "--secret", SECRET_KEY,
+            "--region", REGION, "--quiet", "posix", str(self.root),
+        ]  # fmt: skip
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
         wait_for(self._answers, 20.0, what="the S3 server")
 
     @property

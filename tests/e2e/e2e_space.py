@@ -4,8 +4,11 @@ import base64
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+
+import httpx
 
 from modelkit.contract.files import STORE_MOUNT
 from tests.cluster.cluster_api import Api, ApiError, condition_of, connection_of, wait_for
@@ -39,18 +42,28 @@ class Kube:
         server, context = connection_of(environment.kubeconfig)
         self._host = server.split("//")[1].split(":")[0]
         self.api = Api(server, context)
+        self._client = httpx.Client(base_url=server, verify=context, timeout=30.0, trust_env=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.api.close()
+        self._client.close()
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 180.0) -> str:
         """What kubectl printed; RuntimeError with its own words when it fails."""
         command = (str(self._kubectl), "--kubeconfig", str(self.environment.kubeconfig), *arguments)
         return run(*command, stdin=stdin, timeout=timeout, no_proxy=self._host)
 
-    def proxy(self, namespace: str, kind: str, name: str, path: str) -> str:
-        """GET of a path of a pod or service, by way of the API server. `name` may end in `:port`."""
-        answer = self.api._client.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}/proxy/{path.lstrip('/')}")
-        if answer.status_code != 200:
+    def read_text(self, path: str) -> str:
+        """GET of an address of the API server that doesn't answer JSON; raises ApiError."""
+        answer = self._client.get(path)
+        if answer.status_code != httpx.codes.OK:
             raise ApiError(answer.status_code, answer.text)
         return answer.text
+
+    def proxy(self, namespace: str, kind: str, name: str, path: str) -> str:
+        """GET of a path of a pod or service, by way of the API server. `name` may end in `:port`."""
+        return self.read_text(f"/api/v1/namespaces/{namespace}/{kind}/{name}/proxy/{path}")
 
 
 class Space:
@@ -121,6 +134,15 @@ class Space:
     def wait(self, check: Callable[[], T | None], what: str, timeout: float = PATIENCE) -> T:
         """Ask until `check` gives something true."""
         return wait_for(check, timeout, what=f"{what} in {self.name}", every=0.25)
+
+    def wait_status(self, kind: str, name: str, is_reached: Callable[[Object], bool], what: str) -> Object:
+        """Until a status is as `is_reached` wants it; returns it."""
+
+        def check() -> Object | None:
+            status = self.status(kind, name)
+            return status if is_reached(status) else None
+
+        return self.wait(check, what)
 
     def wait_condition(
         self,
@@ -242,19 +264,16 @@ class Space:
         """Keep the logs of all pods of now beside those collected earlier."""
         for pod in self.objects("Pod"):
             name = pod["metadata"]["name"]
-            try:
-                path = f"/api/v1/namespaces/{self.name}/pods/{name}/log"
-                answer = self.api._client.get(path)
-            except OSError:
-                continue
-            if answer.status_code == 200 and len(answer.text) >= len(self.logs.get(name, "")):
-                self.logs[name] = answer.text
+            # A container that hasn't started, or a pod that is gone by now, has no log.
+            with suppress(ApiError):
+                log = self.kube.read_text(f"/api/v1/namespaces/{self.name}/pods/{name}/log")
+                self.logs[name] = max(log, self.logs.get(name, ""), key=len)
         return self.logs
 
     def describe(self) -> list[tuple[str, str]]:
         """What somebody would look at first when a test fails; everything only the first time."""
         sections = []
-        commands = [("get", "all,pvc,mt,md,mm", "-o", "wide")]
+        commands: list[tuple[str, ...]] = [("get", "all,pvc,mt,md,mm", "-o", "wide")]
         if not self._is_described:
             commands += [("describe", "mt,md,mm"), ("describe", "pods")]
         for arguments in commands:

@@ -25,12 +25,14 @@ def read_patients(start: int, stop: int, *, drifted: bool = False) -> list[tuple
     Shuffled, because the data set's own order has more of one class at its beginning, which would be a drift of its
     own. Drifted: as a scanner that over-measures sees them.
     """
-    frame = load_breast_cancer(as_frame=True).frame.sample(frac=1.0, random_state=0).iloc[start:stop]
-    rows: pd.DataFrame = frame.drop(columns="target")
+    shuffled: pd.DataFrame = load_breast_cancer(as_frame=True).frame.sample(frac=1.0, random_state=0)
+    frame = shuffled.iloc[start:stop].copy()
+    labels = frame.pop("target").tolist()
     if drifted:
-        columns = [name for name in rows if any(word in name for word in OVER_MEASURED)]
-        rows[columns] *= FACTOR
-    return list(zip(rows.to_dict("records"), frame["target"].tolist(), strict=True))
+        columns = [name for name in map(str, frame.columns) if any(word in name for word in OVER_MEASURED)]
+        frame[columns] *= FACTOR
+    rows = [{str(name): float(value) for name, value in row.items()} for row in frame.to_dict("records")]
+    return list(zip(rows, labels, strict=True))
 
 
 def new_client(address: str) -> httpx.Client:
