@@ -6,6 +6,7 @@ Jobs stay as they are: their pods would measure the Job controller. The load cli
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import socket
@@ -49,7 +50,7 @@ def say(text: str) -> None:
 
 @dataclass
 class Operator:
-    """One `python -m modelloop` over all namespaces."""
+    """One `python -m modelloop` over all namespaces, with the token and the rights that an installation gives it."""
 
     kubeconfig: Path
     folder: Path
@@ -112,11 +113,21 @@ class Operator:
         return float(times.user + times.system)
 
 
+def write_kubeconfig(cluster: Cluster, folder: Path) -> Path:
+    """A kubeconfig that logs in as the installed ServiceAccount, as the operator's pod does."""
+    token = cluster.kubectl("-n", "modelloop-system", "create", "token", "modelloop-operator", "--duration=8h").strip()
+    config = json.loads(cluster.kubeconfig.read_text())  # devcluster writes JSON, which is YAML too
+    config["users"][0]["user"] = {"token": token}
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
+
+
 PREFIX: list[str] = []
 """A profiler's command line in front of the operator's."""
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: str, every: float = 0.05) -> float:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: str, every: float = 0.2) -> float:
     """Wait; returns the Unix time at which it held."""
     deadline = time.time() + seconds
     while not await condition():
@@ -148,7 +159,7 @@ async def versions(fleet: Fleet) -> dict[str, str]:
 
 async def measure(cluster: Cluster, count: int, folder: Path) -> list[Figure]:
     """All figures for one number of ModelTrainings."""
-    operator = Operator(cluster.kubeconfig, folder)
+    operator = Operator(write_kubeconfig(cluster, folder), folder)
     async with connect(cluster.kubeconfig) as fleet:
         await fleet.make_namespaces()
         operator.start()
@@ -228,6 +239,8 @@ def main() -> None:
         try:
             cluster.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
             cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+            for part in ("namespace", "rbac"):
+                cluster.kubectl("apply", "--server-side", "-f", str(ROOT / f"manifests/install/{part}.yaml"))
             with tempfile.TemporaryDirectory() as folder:
                 figures += asyncio.run(measure(cluster, count, Path(folder)))
         finally:
