@@ -24,7 +24,7 @@ class BucketServer:
         for bucket in buckets:
             (self.root / bucket).mkdir()
         self._log = (self.root.parent / f"{self.root.name}.log").open("wb")
-        command = [
+        command: list[str | Path] = [
             # Ends with the tests, however those end.
             "setpriv", "--pdeathsig", "TERM",
             binary("versitygw"), "--port", "{}:{}".format(*self._at), "--access", ACCESS_KEY, "--secret", SECRET_KEY,

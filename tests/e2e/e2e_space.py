@@ -4,6 +4,7 @@ import base64
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,6 +79,7 @@ class Space:
         self.started = time.monotonic()
         self._tools = threading.Lock()
         self._is_described = False
+        self._begun: Future[Any] = Future()
         self._closers: list[Callable[[], None]] = []
         self.bucket: Any = None
         """The S3 server beside the namespace, where a module has one."""
@@ -92,6 +94,24 @@ class Space:
         """Do what was put off to the end of the session."""
         for closer in self._closers:
             closer()
+
+    def begin(self, story: Callable[[], Any]) -> None:
+        """Run something long beside the tests of other modules; `await_begun` gives its result."""
+        begun: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                begun.set_result(story())
+            except BaseException as exc:  # noqa: BLE001 - raised again where the result is asked for
+                begun.set_exception(exc)
+
+        # A daemon: a session that is interrupted doesn't wait for it.
+        threading.Thread(target=run, name=self.name, daemon=True).start()
+        self._begun = begun
+
+    def await_begun(self) -> Any:
+        """The result of what was begun, or its exception."""
+        return self._begun.result()
 
     # -- objects ---------------------------------------------------------------------------------------------------
 
@@ -218,9 +238,17 @@ class Space:
     # -- the model -------------------------------------------------------------------------------------------------
 
     def address(self, deployment: str) -> str:
-        """URL of a ModelDeployment's NodePort."""
+        """URL of a ModelDeployment's NodePort, once it answers: kube-proxy learns of a new Service a moment later."""
         service = self.wait(lambda: self.api.find("Service", self.name, deployment), f"the Service {deployment}")
-        return f"http://{self.kube.environment.node_address}:{service['spec']['ports'][0]['nodePort']}"
+        url = f"http://{self.kube.environment.node_address}:{service['spec']['ports'][0]['nodePort']}"
+
+        def answers() -> bool:
+            with suppress(httpx.HTTPError):
+                return httpx.get(f"{url}/v2/health/ready", timeout=2.0, trust_env=False).is_success
+            return False
+
+        self.wait(answers, f"an answer at {url}")
+        return url
 
     def look(self, monitor: str) -> Object:
         """Look at a window now, by a Job from the monitor's CronJob; returns the new window of the status."""
