@@ -1,0 +1,187 @@
+"""Walks the schemas of the three kinds: for every constraint a manifest that keeps it and one that breaks it."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.cluster_api import Object
+from tests.cluster.cluster_loop import deployment, monitor, training
+
+CRDS = Path(__file__).resolve().parents[2] / "crds"
+NAMESPACE = "default"
+BASES: dict[str, Callable[..., Object]] = {
+    "ModelTraining": training,
+    "ModelDeployment": deployment,
+    "ModelMonitor": monitor,
+}
+
+# What else has to be said so that a value is judged by itself and not by a rule that spans fields.
+_S3_DATA = {"data.uri": "s3://bucket/rows.csv"}
+_S3_STORE = {"storage.uri": "s3://bucket/models"}
+CONTEXTS: dict[str, Object] = {
+    "ModelTraining.data.secretRef": _S3_DATA | {"data.secretRef.name": "keys"},
+    "ModelTraining.storage.secretRef": _S3_STORE | {"storage.secretRef.name": "keys"},
+    "ModelTraining.gates[].maxDrop": {"gates": [{"metric": "f1"}]},
+    "ModelTraining.gates[].confidence": {"gates": [{"metric": "f1", "maxDrop": 0.1}]},
+    "ModelDeployment.service.nodePort": {"service.type": "NodePort"},
+    "ModelMonitor.alarm.windows": {"alarm.breaches": 1},
+    "ModelMonitor.alarm.breaches": {"alarm.windows": 10},
+}
+"""By the path of the field or of what holds it."""
+ITEMS: dict[str, Callable[[int], Any]] = {
+    "ModelTraining.candidates": lambda _: {"estimator": "LogisticRegression"},
+    "ModelTraining.gates": lambda number: {"metric": METRICS[number % len(METRICS)], "min": 0.5},
+    "ModelTraining.data.features": lambda number: f"column {number}",
+    "ModelMonitor.retrain.checks": lambda number: ("Drift", "Quality")[number % 2],
+}
+"""A good item of each list."""
+METRICS = ("f1", "accuracy", "precision", "recall", "roc_auc", "log_loss", "mse", "rmse", "mae", "r2")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One value of one field, and whether the API server must take it."""
+
+    kind: str
+    path: str
+    """As in a manifest's spec, e.g. `gates[0].maxDrop`."""
+    about: str
+    body: Object
+    accepted: bool
+
+    @property
+    def id(self) -> str:
+        """For people."""
+        return f"{self.kind} {self.path} {self.about}"
+
+
+def read_spec_schema(kind: str) -> Object:
+    """The schema of a kind's spec, as committed."""
+    for path in sorted(CRDS.glob("modelloop.dev_*.yaml")):
+        crd = yaml.safe_load(path.read_text())
+        if crd["spec"]["names"]["kind"] == kind:
+            schema: Object = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+            return schema
+    raise LookupError(kind)
+
+
+def walk(schema: Object, path: str = "") -> Iterator[tuple[str, Object]]:
+    """Every node of a schema with its path: `a.b`, items as `a[]`, values of a map as `a{}`."""
+    yield path, schema
+    for name, node in schema.get("properties", {}).items():
+        yield from walk(node, f"{path}.{name}".lstrip("."))
+    if isinstance(schema.get("items"), dict):
+        yield from walk(schema["items"], f"{path}[]")
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from walk(schema["additionalProperties"], f"{path}{{}}")
+
+
+def with_value(body: Object, path: str, value: Any) -> Object:
+    """A copy of a manifest with a field of its spec set; the first item of lists, the key `memory` of maps."""
+    result = copy.deepcopy(body)
+    holder: Any = result["spec"]
+    steps = path.replace("{}", ".memory").replace("[]", ".0").split(".")
+    last = steps[-1]
+    for step, following in pairwise(steps):
+        if isinstance(holder, list):
+            holder = holder[int(step)]
+            continue
+        if step not in holder or not isinstance(holder[step], dict | list):
+            holder[step] = [{}] if following == "0" else {}
+        holder = holder[step]
+    if isinstance(holder, list):
+        holder[int(last)] = value
+    else:
+        holder[last] = value
+    return result
+
+
+def without(body: Object, path: str) -> Object:
+    """A copy of a manifest that lacks a field of its spec."""
+    result = copy.deepcopy(body)
+    holder: Any = result["spec"]
+    *parents, last = path.replace("[]", ".0").split(".")
+    for step in parents:
+        holder = holder[int(step)] if isinstance(holder, list) else holder[step]
+    del holder[last]
+    return result
+
+
+def base_for(kind: str, path: str) -> Object:
+    """A good manifest in which a field can be judged by itself."""
+    body = BASES[kind](NAMESPACE)
+    for place, fields in CONTEXTS.items():
+        if f"{kind}.{path}".startswith(place):
+            for field, value in fields.items():
+                body = with_value(body, field, value)
+    return body
+
+
+def cases_of(kind: str) -> Iterator[Case]:
+    """A case on either side of every constraint of a kind's spec."""
+    for path, node in walk(read_spec_schema(kind)):
+        if path:
+            yield from _value_cases(kind, path, node)
+        for name in node.get("required", []):
+            field = f"{path}.{name}".lstrip(".")
+            yield Case(kind, field, "missing", without(base_for(kind, field), field), False)
+        if "properties" in node:
+            field = f"{path}.colour".lstrip(".")
+            yield Case(kind, field, "unknown field", with_value(base_for(kind, path), field, "red"), False)
+
+
+def _value_cases(kind: str, path: str, node: Object) -> Iterator[Case]:
+    for about, value, accepted in (*_scalars(node), *_lists(f"{kind}.{path}", node), *_maps(node)):
+        if path == "task" and accepted:
+            continue  # judged together with the candidates, see REJECTED and ACCEPTED of test_crd_constraints
+        yield Case(kind, path, about, with_value(base_for(kind, path), path, value), accepted)
+
+
+def _scalars(node: Object) -> Iterator[tuple[str, Any, bool]]:
+    step = 1 if node.get("type") == "integer" else 0.001
+    for bound, sign in (("minimum", 1), ("maximum", -1)):
+        if bound in node:
+            is_open = node.get(f"exclusive{bound.title()}", False)
+            yield f"at its {bound}", node[bound], not is_open
+            yield f"beyond its {bound}", node[bound] - sign * step, False
+            yield f"within its {bound}", node[bound] + sign * step, True
+    for value in node.get("enum", []):
+        if len(node["enum"]) <= 6:
+            yield f"is {value}", value, True
+    if "enum" in node:
+        yield "is none of the enum", "Nonsense", False
+    if "pattern" in node:
+        yield "breaks its pattern", "!", False
+    if "maxLength" in node and "enum" not in node:
+        yield "longer than allowed", "a" * (node["maxLength"] + 1), False
+    if "minLength" in node:
+        yield "empty", "", False
+    wrong = {"integer": "many", "number": "many", "boolean": "maybe", "string": 7, "object": "text", "array": "text"}
+    if node.get("type") in wrong:
+        yield "of a wrong type", wrong[node["type"]], False
+    if "default" in node:
+        yield "its own default", node["default"], True
+
+
+def _lists(place: str, node: Object) -> Iterator[tuple[str, Any, bool]]:
+    if node.get("type") != "array":
+        return
+    item = ITEMS[place]
+    if "maxItems" in node:
+        yield "with too many items", [item(number) for number in range(node["maxItems"] + 1)], False
+    if "minItems" in node:
+        yield "with too few items", [], False
+    if node.get("x-kubernetes-list-type") in ("map", "set"):
+        yield "with an item twice", [item(0), item(0)], False
+    yield "with one item", [item(0)], True
+
+
+def _maps(node: Object) -> Iterator[tuple[str, Any, bool]]:
+    if "maxProperties" in node:
+        yield "with too many keys", {f"key{number}": 1 for number in range(node["maxProperties"] + 1)}, False
+        yield "with one key", {"key": 1}, True
