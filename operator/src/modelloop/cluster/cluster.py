@@ -76,12 +76,18 @@ class Cluster:
     # -- writing ---------------------------------------------------------------------------------------------------
 
     async def apply(self, desired: Object) -> Object:
-        """Make an object as desired by server-side apply; nothing is sent when it already is."""
-        kind = desired["kind"]
-        body = with_applied_hash(desired)
-        held = self.cache.get(key_of(kind, body))
+        """Make an object as desired by server-side apply; nothing is sent when it already is.
+
+        Raises InvalidError for an object of that name that somebody else owns: applying would take it over.
+        """
+        kind, body = desired["kind"], with_applied_hash(desired)
+        key = key_of(kind, body)
+        held = self.cache.get(key)
         if held is not None and is_applied(body, held):
             return held
+        found = held or await self._find(key)
+        if found is not None:
+            _require_own(desired, found)
         answer = await self.client.apply(BY_KIND[kind], body)
         WRITES.labels(kind, "apply").inc()
         self.observe(kind, answer)
@@ -90,25 +96,28 @@ class Cluster:
     async def apply_once(self, desired: Object) -> None:
         """Make an object that never changes after its creation; nothing is sent when it is there.
 
-        A plain create, which costs the API server half of what an apply does. An object of that name that another
-        owner has is an InvalidError.
+        A plain create, which costs the API server half of what an apply does. Raises as `apply`.
         """
         kind, key = desired["kind"], key_of(desired["kind"], desired)
         if self.cache.get(key) is not None:
             return
-        resource = BY_KIND[kind]
         try:
-            answer = await self.client.create(resource, key.namespace, with_applied_hash(desired))
+            answer = await self.client.create(BY_KIND[kind], key.namespace, with_applied_hash(desired))
             WRITES.labels(kind, "create").inc()
-        except ConflictError as exc:
-            try:
-                answer = await self.client.get(resource, key.namespace, key.name)
-            except NotFoundError:
-                raise exc from None  # not this object, but the quota that counts it, was written by somebody else
-        owners = {owner["uid"] for owner in answer["metadata"].get("ownerReferences", [])}
-        if any(owner["uid"] not in owners for owner in desired["metadata"].get("ownerReferences", [])):
-            raise InvalidError(f"{kind} {key.name!r} exists already and belongs to somebody else; delete or rename it")
+        except ConflictError:
+            found = await self._find(key)
+            if found is None:
+                raise  # not this object, but the quota that counts it, was written by somebody else
+            _require_own(desired, found)
+            answer = found
         self.observe(kind, answer)
+
+    async def _find(self, key: Key) -> Object | None:
+        """An object that the cache doesn't hold: the watches tell of labelled ones only."""
+        try:
+            return await self.client.get(BY_KIND[key.kind], key.namespace, key.name)
+        except NotFoundError:
+            return None
 
     async def patch(self, kind: str, namespace: str, name: str, patch: Object) -> None:
         """Merge-patch a child; one that is gone is fine."""
@@ -160,6 +169,15 @@ class Cluster:
         """Post Events about a custom resource."""
         for event in events:
             self._recorder.record(kind, body, event)
+
+
+def _require_own(desired: Object, found: Object) -> None:
+    owners = {owner["uid"] for owner in found["metadata"].get("ownerReferences", [])}
+    if any(owner["uid"] not in owners for owner in desired["metadata"].get("ownerReferences", [])):
+        name = desired["metadata"]["name"]
+        raise InvalidError(
+            f"{desired['kind']} {name!r} exists already and belongs to somebody else; delete or rename it"
+        )
 
 
 def _dump(status: ApiModel, exclude: frozenset[str]) -> Object:
