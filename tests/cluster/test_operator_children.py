@@ -88,19 +88,24 @@ def test_a_finished_job_that_was_deleted_is_not_run_again(
     assert is_ready(api.get("ModelTraining", namespace, NAME))
 
 
+@pytest.mark.parametrize("moment", ["while watches tell of it", "before the watches have begun"])
 def test_a_job_at_work_that_was_deleted_is_made_again_as_the_same_run(
-    api: Api, node: Node, namespace: str, operator: Operators
+    api: Api, node: Node, namespace: str, operator: Operators, moment: str
 ) -> None:
     node.play(namespace, lambda pod: [running(pod)])
     api.apply(training(namespace))
-    operator()
-    (job,) = wait_for(lambda: api.list("Job", namespace), what="a Job")
+    process = operator(overrides={"modelloop.cluster.sync.WATCH_LAG": 1.0})
+    (job,) = wait_for(lambda: api.list("Job", namespace), what="a Job", every=0.02)
+    if moment == "while watches tell of it":
+        told = 'modelloop_watch_events_total{kind="Job"}'
+        wait_for(lambda: told in process.probe("/metrics")[1], what="a watch of Jobs")
     node.play(namespace, containers())
     api.delete("Job", namespace, job["metadata"]["name"])
     wait_for(lambda: is_ready(api.get("ModelTraining", namespace, NAME)), what="a Ready training")
     assert api.get("ModelTraining", namespace, NAME)["status"]["runs"] == 1
     assert [body["metadata"]["name"] for body in api.list("Job", namespace)] == [job["metadata"]["name"]]
     assert node.created[namespace][f"Job/{job['metadata']['name']}"] == 2
+    assert process.probe("/healthz")[0] == 200
 
 
 def test_a_spec_change_that_does_not_change_the_result_starts_no_run(

@@ -19,6 +19,8 @@ from modelloop.errors import ClusterError, NotFoundError
 
 WATCH_LAG = 10.0
 """Seconds that a watch may be behind before the audit calls it missing."""
+FIRST_AUDIT = 5.0
+"""Seconds after the start of the first audit, when the watches have listed what there is."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +44,18 @@ class Synchronizer:
         logger.info("cache filled", extra={"seconds": round(time.monotonic() - started, 2)})
 
     async def audit(self, every: float) -> None:
-        """Compare the cache with the API server, forever."""
+        """Compare the cache with the API server, forever.
+
+        What was deleted after the cache was filled and before the watches' own lists is told by nobody: the first
+        audit comes soon, and says nothing about the watches.
+        """
+        is_first = True
         while True:
-            await asyncio.sleep(every)
+            await asyncio.sleep(min(every, FIRST_AUDIT) if is_first else every)
             try:
-                self.dead_watch = await self._audit_all()
+                dead = await self._audit_all()
+                self.dead_watch = "" if is_first else dead
+                is_first = False
             except ClusterError as exc:
                 logger.warning("could not audit the cache", extra={"error": str(exc)})
 
