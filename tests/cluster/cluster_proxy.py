@@ -63,6 +63,8 @@ class Proxy:
         self.faults = Faults()
         self.writes: list[str] = []
         """Every write so far: method and path."""
+        self.watched: set[str] = set()
+        """Plural names of resources that were watched so far."""
         self.killed = False
         self.port = background.run(self._start())
         self.kubeconfig = folder / f"proxy-{self.port}.kubeconfig"
@@ -139,6 +141,7 @@ class Proxy:
         async with self._ask(request) as answer:
             response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
             await response.prepare(request)
+            self.watched.add(plural)
             buffer, last = b"", b""
             with contextlib.suppress(ConnectionError, aiohttp.ClientError):
                 async for chunk in answer.content.iter_any():

@@ -87,6 +87,8 @@ def test_a_watch_that_silently_died_fails_the_liveness_probe_and_the_audit_does_
     process = operator(kubeconfig=proxy.kubeconfig, extra={"MODELLOOP_AUDIT_SECONDS": "1"})
     wait_for(lambda: process.probe("/readyz")[0] == 200, what="an active operator")
     assert process.probe("/healthz") == (200, "ok\n")
+    # The list that comes before a watch would tell of the training, and nothing would be missed.
+    wait_for(lambda: "modeltrainings" in proxy.watched, what="a watch that can die")
     proxy.faults.frozen = {"modeltrainings"}
     api.apply(training(namespace))
     wait_for(lambda: process.probe("/healthz")[0] == 503, 30, what="a failing probe")
