@@ -66,6 +66,9 @@ PVC = "must be pvc://<claim>/<path> to a .csv, .csv.gz or .parquet file"
 S3 = "must be s3://<bucket>/<key> to a .csv, .csv.gz or .parquet object"
 SECRET = "secretRef must be used with an s3:// uri only"
 STORE = "must be pvc://<claim> or s3://<bucket>/<prefix>"
+DNS_NAME = "must be a name of lower-case letters, digits and dashes such as my-model"
+IMAGE = "must be an image such as registry.example.com/team/server:1.2"
+QUANTITY = "must be a quantity such as 500m, 2 or 1Gi"
 ALL_ONE = "candidates must be all classifiers or all regressors"
 FOREST, RIDGE, LOGISTIC = ({"estimator": name} for name in ("RandomForestRegressor", "Ridge", "LogisticRegression"))
 
@@ -165,6 +168,32 @@ ACCEPTED: list[Object] = [
 ]
 
 
+# What all three kinds have.
+for _make in (training, deployment, monitor):
+    _kind = _make(NAMESPACE)["kind"]
+    REJECTED += [(set_in(_make, image=text), f"{_kind}.spec.image", IMAGE) for text in ("", "my image", ":1.2")]
+    for _part, _text in (("limits", "2 GB"), ("limits", "-1"), ("requests", "1.5.2"), ("requests", -1)):
+        _body = set_in(_make, **{f"resources__{_part}__memory": _text})
+        REJECTED.append((_body, f"{_kind}.spec.resources.{_part}[memory]", QUANTITY))
+    ACCEPTED += [
+        set_in(_make, image=text) for text in ("server", "localhost:5000/server:dev", f"a.example/b@sha256:{'0' * 64}")
+    ]
+    ACCEPTED += [set_in(_make, resources__limits__memory=amount) for amount in ("1.5Gi", "512Mi", "2G", 1073741824)]
+REJECTED += [
+    (set_in(deployment, trainingRef__name=text), "ModelDeployment.spec.trainingRef.name", DNS_NAME)
+    for text in ("My Model", "-a", "")
+]
+REJECTED += [
+    (set_in(monitor, deploymentRef__name="a_b"), "ModelMonitor.spec.deploymentRef.name", DNS_NAME),
+    (data("s3://bucket/rows.csv", secretRef={"name": "A"}), "ModelTraining.spec.data.secretRef.name", DNS_NAME),
+    (
+        set_in(training, storage={"uri": "s3://bucket/models", "secretRef": {"name": "A"}}),
+        "ModelTraining.spec.storage.secretRef.name",
+        DNS_NAME,
+    ),
+]
+
+
 @pytest.mark.parametrize(
     ("body", "place", "message"), REJECTED, ids=lambda value: value if isinstance(value, str) else ""
 )
@@ -173,6 +202,7 @@ def test_a_broken_rule_says_what_to_write_instead(api: Api, body: Object, place:
     field = place.removeprefix(f"{body['kind']}.")
     assert message in answer
     assert f"{field}:" in answer or field in message
+    assert "should match '" not in answer, "a regular expression is no explanation"
 
 
 @pytest.mark.parametrize("body", ACCEPTED, ids=lambda body: str(body["spec"])[:60])
@@ -191,7 +221,7 @@ def rules_of(kind: str) -> set[tuple[str, str]]:
 
 def test_every_rule_of_the_schemas_has_a_case_that_breaks_it() -> None:
     rules = {rule for kind in BASES for rule in rules_of(kind)}
-    broken = {(re.sub(r"\[\d+\]", "[]", place), message) for _, place, message in REJECTED}
+    broken = {(re.sub(r"\[\d+\]", "[]", place).replace("[memory]", "{}"), message) for _, place, message in REJECTED}
     assert rules - broken == set()
     assert {message for place, message in broken if place.endswith("metadata.name")} == {NAME}
 
@@ -200,27 +230,6 @@ def test_every_rule_of_the_schemas_has_a_case_that_breaks_it() -> None:
 def test_messages_speak_of_what_must_be(kind: str) -> None:
     for _, message in rules_of(kind):
         assert "must" in message
-
-
-UNFRIENDLY = re.compile(r"should match '|Invalid value: \"(?:object|string)\": spec")
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "wanted"),
-    [
-        ("trainingRef__name", "My Model", "must be a name of lower-case letters, digits and dashes such as my-model"),
-        ("resources__limits__memory", "2 GB", "must be a quantity such as 500m, 2 or 1Gi"),
-        ("resources__requests__cpu", "-1", "must be a quantity such as 500m, 2 or 1Gi"),
-        ("image", "", "must be an image such as registry.example.com/team/server:1.2"),
-        ("image", "my image", "must be an image such as registry.example.com/team/server:1.2"),
-    ],
-)
-def test_a_value_of_a_wrong_form_is_told_the_right_form_and_not_a_regular_expression(
-    api: Api, field: str, value: str, wanted: str
-) -> None:
-    answer = said(api, set_in(deployment, **{field: value}))
-    assert wanted in answer
-    assert not UNFRIENDLY.search(answer)
 
 
 def test_an_unknown_estimator_is_told_the_known_ones(api: Api) -> None:

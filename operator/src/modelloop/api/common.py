@@ -17,6 +17,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
 DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+IMAGE_PATTERN = r"^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$"
+QUANTITY_PATTERN = r"^[0-9]+([.][0-9]+)?([mkMGTPE]|[KMGTPE]i)?$"
 
 
 def cel(rule: str, message: str, field_path: str | None = None) -> dict[str, Any]:
@@ -48,13 +50,43 @@ Duration = Annotated[
         ),
     ),
 ]
-Name = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL_PATTERN)]
+# Rules rather than patterns: a pattern's message is a regular expression.
+Name = Annotated[
+    str,
+    Field(
+        max_length=63,
+        json_schema_extra=validations(
+            cel(
+                f"self.matches('{DNS_LABEL_PATTERN}')",
+                "must be a name of lower-case letters, digits and dashes such as my-model",
+            )
+        ),
+    ),
+]
+Image = Annotated[
+    str,
+    Field(
+        max_length=512,
+        json_schema_extra=validations(
+            cel(
+                f"self.matches('{IMAGE_PATTERN}')",
+                "must be an image such as registry.example.com/team/server:1.2",
+            )
+        ),
+    ),
+]
 Quantity = Annotated[
     int | str,
     Field(
         json_schema_extra={
             "x-kubernetes-int-or-string": True,
-            "pattern": r"^[0-9]+(\.[0-9]+)?([mkMGTPE]|[KMGTPE]i)?$",
+            "maxLength": 32,
+            **validations(
+                cel(
+                    f"type(self) == string ? self.matches('{QUANTITY_PATTERN}') : self >= 0",
+                    "must be a quantity such as 500m, 2 or 1Gi",
+                )
+            ),
         }
     ),
 ]

@@ -8,6 +8,7 @@ from modelloop.api.common import (
     ApiModel,
     Conditions,
     Duration,
+    Image,
     LocalRef,
     Resources,
     VersionStatus,
@@ -54,9 +55,7 @@ class ModelDeploymentSpec(ApiModel):
     service: ServiceSpec = ServiceSpec()
     capture: Capture = Capture()
     rollout: Rollout = Rollout()
-    image: Annotated[str | None, Field(max_length=512, description="Another server image under the same contract.")] = (
-        None
-    )
+    image: Annotated[Image | None, Field(description="Another server image under the same contract.")] = None
     resources: Resources = Resources()
 
 

@@ -11,6 +11,7 @@ from modelloop.api.common import (
     ApiModel,
     Conditions,
     Duration,
+    Image,
     LocalRef,
     Resources,
     cel,
@@ -125,9 +126,7 @@ class ModelMonitorSpec(ApiModel):
     alarm: Alarm = Alarm()
     retrain: Annotated[Retrain | None, Field(description="Absent: alarms are reported only.")] = None
     suspend: Annotated[bool, Field(description="Stops looking; what is known stays.")] = False
-    image: Annotated[
-        str | None, Field(max_length=512, description="Another monitor image under the same contract.")
-    ] = None
+    image: Annotated[Image | None, Field(description="Another monitor image under the same contract.")] = None
     resources: Resources = Resources()
 
 

@@ -9,6 +9,7 @@ from modelkit.contract.metrics import METRICS
 from modelloop.api.common import (
     ApiModel,
     Conditions,
+    Image,
     LocalRef,
     MetricValues,
     Resources,
@@ -211,9 +212,7 @@ class ModelTrainingSpec(ApiModel):
     )
     seed: Annotated[int, Field(ge=0, le=4294967295, description="Makes a run repeatable.")] = 0
     storage: Storage = Storage()
-    image: Annotated[
-        str | None, Field(max_length=512, description="Another trainer image under the same contract.")
-    ] = None
+    image: Annotated[Image | None, Field(description="Another trainer image under the same contract.")] = None
     resources: Resources = Resources()
     retries: Annotated[
         int,
