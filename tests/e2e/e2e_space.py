@@ -23,8 +23,8 @@ STORE_CLAIM = "modelloop-store"
 DATA_CLAIM = "data"
 DATA_MOUNT = "/data"
 TOOLS = "tools"
-PATIENCE = 120.0
-"""Seconds for things without a promised time: an idle machine needs a few of them."""
+PATIENCE = 240.0
+"""Seconds for things without a promised time: an idle machine needs a few of them, a busy one many."""
 _WAIT_FOR_SIGTERM = "import signal; signal.sigwait({signal.SIGTERM})"
 _READ = "import base64,sys; print(base64.b64encode(open(sys.argv[1],'rb').read()).decode())"
 _WRITE = (

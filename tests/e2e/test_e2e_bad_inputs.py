@@ -78,10 +78,11 @@ def _names(case: Case) -> str:
 
 @pytest.mark.parametrize("case", CASES, ids=_names)
 def test_a_mistake_ends_within_30_seconds_in_a_condition_that_names_it_and_what_to_do(
-    space: Space, seen: dict[str, tuple[float, Object]], case: Case
+    space: Space, seen: dict[str, tuple[float, Object]], case: Case, record_property: Callable[[str, object], None]
 ) -> None:
     assert case.name in seen, f"no condition {case.reason}: {space.status(case.kind, case.name).get('conditions')}"
     seconds, ready = seen[case.name]
+    record_property("seconds", round(seconds, 1))
     assert seconds < PROMISED_SECONDS
     assert ready["status"] == "False"
     for words in case.words:
