@@ -140,7 +140,7 @@ async def test_an_unexpected_failure_is_a_500_without_its_message(
     response = await served.predict([[5.1, 3.5, 1.4, 0.2]])
     assert response.status_code == 500
     assert "secret" not in response.text + caplog.text
-    record = caplog.records[-1]
+    (record,) = (record for record in caplog.records if record.name == "modelkit.serve.app")
     assert record.__dict__["error"] == "RuntimeError"
     assert record.__dict__["request_id"] == response.headers["x-request-id"]
     assert "test_serve_app.py" in record.__dict__["place"]
