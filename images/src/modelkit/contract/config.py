@@ -9,6 +9,22 @@ from datetime import datetime
 from typing import Any
 
 from modelkit.contract.environment import DATA_ENV_PREFIX, STORE_ENV_PREFIX
+from modelkit.contract.recipe import (
+    ColumnPreprocessingConfig,
+    ColumnTypeConfig,
+    CompressConfig,
+    CrossValidationConfig,
+    CustomConfig,
+    ExplainConfig,
+    OriginConfig,
+    SearchParameterConfig,
+    SelectionConfig,
+    SignConfig,
+    SliceConfig,
+    SplitConfig,
+    TuningConfig,
+    ValidationConfig,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,16 +45,26 @@ class DataConfig:
     display_uri: str
     target: str
     features: tuple[str, ...] = ()
-    """Empty: every column but the target."""
+    """Empty: every column but the target, the weight, the group and the time column."""
     env_prefix: str = DATA_ENV_PREFIX
+    format: str | None = None
+    """CSV, Parquet or JSONLines; None: by the name's ending."""
+    columns: tuple[ColumnTypeConfig, ...] = ()
+    weight: str | None = None
+    """Column of the rows' weights, for fitting and for metrics."""
+    group: str | None = None
+    """Column whose values must not be on both sides of a split."""
+    time: str | None = None
+    """Column that orders the rows: the newest are the test part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateConfig:
-    """One estimator of the allow-list with fixed parameters."""
+    """One estimator of the allow-list with fixed parameters, and those that are searched."""
 
     estimator: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    search: tuple[SearchParameterConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +74,18 @@ class PreprocessingConfig:
     scaling: str = "Auto"
     """Auto, None, Standard, MinMax or Robust."""
     imputation: str = "Auto"
-    """Auto (median and most frequent), Mean, Median, MostFrequent or None."""
+    """Auto (median and most frequent), Mean, Median, MostFrequent, Constant, KNN, DropRows or None."""
+    fill_value: float = 0.0
+    """Constant: of numbers."""
+    fill_text: str = "missing"
+    """Constant: of categories."""
+    transform: str = "None"
+    """None, Power (Yeo-Johnson) or Quantile (to a normal distribution)."""
+    encoding: str = "Auto"
+    """Of categories. Auto (OneHot, and Target above 50 of them), OneHot, Ordinal or Target."""
+    text: str = "TfIdf"
+    """Of columns of type Text: TfIdf or Hashing."""
+    columns: tuple[ColumnPreprocessingConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +94,8 @@ class ComparisonConfig:
 
     metric: str
     confidence: float = 0.95
+    slice: str = ""
+    """Name of the slice; empty: all rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +146,19 @@ class TrainerConfig:
     comparisons: tuple[ComparisonConfig, ...] = ()
     champion: VersionRef | None = None
     feedback: FeedbackConfig | None = None
+    validation: ValidationConfig | None = None
+    split: SplitConfig | None = None
+    cross_validation: CrossValidationConfig | None = None
+    selection: SelectionConfig | None = None
+    tuning: TuningConfig | None = None
+    slices: tuple[SliceConfig, ...] = ()
+    slice_metrics: tuple[str, ...] = ()
+    """Metrics that gates ask of slices: only these go into the termination message."""
+    explain: ExplainConfig | None = None
+    compress: CompressConfig | None = None
+    custom: CustomConfig | None = None
+    sign: SignConfig | None = None
+    origin: OriginConfig | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,58 @@ class ChampionResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SliceResult:
+    """A slice of the evaluation rows: the metrics that gates ask of it."""
+
+    name: str
+    rows: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    champion: Mapping[str, float] = field(default_factory=dict)
+    """The champion's, on the same rows."""
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something about the data that isn't as expected."""
+
+    column: str = ""
+    """Empty: the rows as a whole."""
+    rule: str
+    """CamelCase, e.g. MissingColumn, UnseenCategories, OutOfRange."""
+    value: float | None = None
+    limit: float | None = None
+    message: str
+    severe: bool = False
+    """The run was refused for it; else it is a warning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compression:
+    """One step of making the model smaller, taken or not."""
+
+    method: str
+    accepted: bool
+    drop: float
+    """Loss of the primary metric on the validation part, in its own unit; negative is a gain."""
+    bytes_before: int
+    bytes_after: int
+    seconds_before: float
+    """To answer one row, in ONNX Runtime or scikit-learn, whichever serves it."""
+    seconds_after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a run used, of all its processes in this pod and its worker pods."""
+
+    cpu_seconds: float = 0.0
+    memory_gib_seconds: float = 0.0
+    """Resident memory over time."""
+    peak_memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
     """The trainer's termination message, at most 4,096 bytes of JSON."""
 
@@ -62,6 +114,14 @@ class TrainingResult:
     """Why there is no ONNX, when there is none."""
     data_digest: str | None = None
     seconds: float = 0.0
+    slices: tuple[SliceResult, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """Of the data's validation, the severe ones first; at most 10."""
+    compressions: tuple[Compression, ...] = ()
+    trials: int = 0
+    """Parameter sets that were tried."""
+    usage: Usage | None = None
+    signed: bool = False
 
 
 _STAGES = ((1500, False), (600, False), (600, True), (200, True))
