@@ -27,6 +27,8 @@ class Answers:
     """[n, classes] in the order of `classes`; None for regression and for classifiers without them."""
     classes: tuple[Any, ...] | None = None
     """The model's classes, sorted; None for regression. Of two, the last is the positive one."""
+    weights: NDArray[np.float64] | None = None
+    """[n] positive weights of the rows in every metric (scikit-learn's sample_weight); None: all count the same."""
 
     def __post_init__(self) -> None:
         rows = len(self.truth)
@@ -34,6 +36,8 @@ class Answers:
             raise ValueError(f"{len(self.predictions)} predictions for {rows} rows")
         if self.probabilities is not None and self.probabilities.shape != (rows, len(self.classes or ())):
             raise ValueError(f"probabilities of shape {self.probabilities.shape} for {rows} rows")
+        if self.weights is not None and self.weights.shape != (rows,):
+            raise ValueError(f"weights of shape {self.weights.shape} for {rows} rows")
 
 
 def encode(labels: Array, classes: Sequence[Any]) -> NDArray[np.int64]:

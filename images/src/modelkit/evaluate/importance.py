@@ -5,7 +5,7 @@ answers rows, so that the exported model is explained, and with one call for all
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,17 +35,18 @@ def permutation_importance(
     metric: str,
     seed: int,
     repeats: int = 5,
+    weights: Array | None = None,
 ) -> list[Importance]:
     """Importance of each of `columns`, largest first; empty when the metric can't be computed.
 
     `predict(rows, truth)` gives the answers to rows [m, columns]. At most 2,000 of the rows are used, drawn with
-    `seed`.
+    `seed`. `weights` ([m], or None) are the rows' weights in the metric.
     """
     generator = np.random.default_rng(seed)
     if len(rows) > _MOST_ROWS:
         chosen = np.sort(generator.choice(len(rows), _MOST_ROWS, replace=False))
-        rows, truth = rows[chosen], truth[chosen]
-    base = compute_metrics(predict(rows, truth), (metric,)).get(metric)
+        rows, truth, weights = rows[chosen], truth[chosen], None if weights is None else weights[chosen]
+    base = compute_metrics(replace(predict(rows, truth), weights=weights), (metric,)).get(metric)
     if base is None:
         return []
     stacked, repeated = np.tile(rows, (repeats, 1)), np.tile(truth, repeats)
@@ -53,7 +54,7 @@ def permutation_importance(
     for index, name in enumerate(columns):
         column = rows[:, index]
         stacked[:, index] = np.concatenate([generator.permutation(column) for _ in range(repeats)])
-        answers = predict(stacked, repeated)
+        answers = replace(predict(stacked, repeated), weights=None if weights is None else np.tile(weights, repeats))
         losses = [
             improvement(metric, base, value)
             for part in np.split(np.arange(len(repeated)), repeats)
@@ -72,4 +73,5 @@ def select(answers: Answers, rows: Array) -> Answers:
         answers.predictions[rows],
         None if answers.probabilities is None else answers.probabilities[rows],
         answers.classes,
+        None if answers.weights is None else answers.weights[rows],
     )

@@ -1,8 +1,8 @@
-"""The model metrics of `modelkit.contract.metrics`, equal to scikit-learn's on unweighted rows.
+"""The model metrics of `modelkit.contract.metrics`, equal to scikit-learn's, weighted by `Answers.weights` or not.
 
 Every metric is a function of row weights, and is computed for many weightings at once: a bootstrap resample is a
-weighting by counts. A metric that can't be computed (one class in the truth, no probabilities) is NaN here and left
-out by `compute_metrics`.
+weighting by counts, on top of the rows' own weights. A metric that can't be computed (one class in the truth, no
+probabilities) is NaN here and left out by `compute_metrics`.
 
 Definitions are scikit-learn's: precision, recall and F1 of the positive class (the last of the sorted classes) for two
 classes, their macro average over the classes that occur for more, and always an average with `_macro` and `_weighted`;
@@ -42,7 +42,11 @@ def compute_metrics(answers: Answers, names: Sequence[str] | None = None) -> dic
 
 
 def weighted_metrics(answers: Answers, names: Sequence[str], weights: Floats) -> dict[str, Floats]:
-    """[B] values of each metric for B weightings [B, n] of the rows; NaN where it can't be computed."""
+    """[B] values of each metric for B weightings [B, n] of the rows; NaN where it can't be computed.
+
+    The rows' own weights are multiplied in.
+    """
+    weights = _own(answers, weights)
     with np.errstate(divide="ignore", invalid="ignore"):
         if answers.task == CLASSIFICATION:
             counts = _count(answers, weights)
@@ -119,11 +123,16 @@ _PER_CLASS: Mapping[str, Callable[[_Counts], Floats]] = MappingProxyType(
 def weighted_class_scores(answers: Answers, weights: Floats) -> dict[str, Floats]:
     """precision, recall and f1 of each class, [B, k], for B weightings [B, n] of the rows.
 
-    The classes are the model's, then those that only the truth has, sorted as text.
+    The rows' own weights are multiplied in. The classes are the model's, then those that only the truth has, sorted as
+    text.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        counts = _count(answers, weights)
+        counts = _count(answers, _own(answers, weights))
         return {name: score(counts) for name, score in _PER_CLASS.items()}
+
+
+def _own(answers: Answers, weights: Floats) -> Floats:
+    return weights if answers.weights is None else weights * answers.weights
 
 
 def _usual(counts: _Counts, scores: Floats) -> Floats:

@@ -46,7 +46,7 @@ def measure_champion(
         predictions, probabilities = model.answer(rows)
     if not all(_is_finite(values) for values in (predictions, probabilities)):
         raise ChampionError(f"version {champion.number} has no finite answer to every row")
-    old = Answers(new.task, new.truth, predictions, probabilities, model.signature.classes)
+    old = Answers(new.task, new.truth, predictions, probabilities, model.signature.classes, new.weights)
     confidences = {comparison.metric: comparison.confidence for comparison in config.comparisons}
     return ChampionResult(
         number=champion.number,

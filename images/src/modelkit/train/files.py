@@ -102,7 +102,9 @@ def _importance(run: Finished) -> list[Importance]:
 
     names = [column.name for column in run.columns]
     rows = as_array(run.parts.evaluation.rows)
-    return permutation_importance(predict, rows, answers.truth, names, run.metric, run.config.seed)
+    return permutation_importance(
+        predict, rows, answers.truth, names, run.metric, run.config.seed, weights=answers.weights
+    )
 
 
 def _samples(run: Finished) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import math
 import re
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelkit.contract.metrics import improvement
+from modelkit.contract.recipe import CrossValidationConfig
 from modelkit.data.columns import Rows, take
 from modelkit.errors import RefusedError
 from modelkit.evaluate.answers import CLASSIFICATION, REGRESSION, Answers
 from modelkit.evaluate.metrics import compute_metrics
 from modelkit.train.candidates import Candidate
+from modelkit.train.folds import fold_positions
 
 logger = logging.getLogger(__name__)
+
+Weights = NDArray[np.float64] | None
+"""[n] positive weights of rows; None: all count the same."""
 
 _FIT_ERRORS = (ValueError, TypeError, ArithmeticError, IndexError, RuntimeError, AttributeError)
 """What scikit-learn raises for data or parameters that don't suit an estimator."""
@@ -61,21 +65,28 @@ def rank_trials(
     seed: int,
     cores: int,
     on_fit: Callable[[int, int], None],
+    cross_validation: CrossValidationConfig | None = None,
+    weights: Weights = None,
+    groups: NDArray[Any] | None = None,
+    times: NDArray[Any] | None = None,
 ) -> list[Trial]:
     """The trials with their scores, best first; ties keep the specification's order.
 
-    `on_fit(done, total)` is called after each fit. Raises RefusedError when an estimator can't be fitted, when there
-    are fewer rows than the folds need, or when no trial has a score.
+    `weights`, `groups` and `times` are [n] or None. `on_fit(done, total)` is called after each fit. Raises RefusedError
+    when an estimator can't be fitted, when the rows don't allow the folds, or when no trial has a score.
     """
     from joblib import Parallel, delayed
 
-    splits = _fold_positions(target, classes, folds, seed)
+    splits = fold_positions(
+        target, classes=classes, folds=folds, seed=seed, config=cross_validation, groups=groups, times=times
+    )
+    folds = len(splits)
     total, done, lock = len(trials) * folds, 0, threading.Lock()
 
     def score(trial: Trial, train: NDArray[np.intp], test: NDArray[np.intp]) -> float:
         nonlocal done
-        fitted = fit(trial, take(rows, train), target[train])
-        answers = answer(trial, fitted, take(rows, test), target[test], classes)
+        fitted = fit(trial, take(rows, train), target[train], weights=take_weights(weights, train))
+        answers = answer(trial, fitted, take(rows, test), target[test], classes, take_weights(weights, test))
         with lock:
             done += 1
             on_fit(done, total)
@@ -94,9 +105,22 @@ def rank_trials(
     return _best_first(scored, metric)
 
 
-def fit(trial: Trial, rows: Rows, target: NDArray[Any], jobs: int | None = None) -> Any:
+def takes_weights(trial: Trial) -> bool:
+    """Does the trial's estimator learn from weighted rows?"""
+    from sklearn.utils.validation import has_fit_parameter
+
+    return bool(has_fit_parameter(trial.pipeline.named_steps["model"], "sample_weight"))
+
+
+def take_weights(weights: Weights, positions: NDArray[np.intp]) -> Weights:
+    """The weights of some rows by position; None stays None."""
+    return None if weights is None else weights[positions]
+
+
+def fit(trial: Trial, rows: Rows, target: NDArray[Any], jobs: int | None = None, weights: Weights = None) -> Any:
     """A fitted clone of the trial's pipeline, using `jobs` threads where the estimator can.
 
+    `weights` ([n], positive) go to the estimator as its `sample_weight`; one that takes none learns without them.
     Raises RefusedError with scikit-learn's message when it can't be fitted.
     """
     from sklearn.base import clone
@@ -107,37 +131,30 @@ def fit(trial: Trial, rows: Rows, target: NDArray[Any], jobs: int | None = None)
     if threaded:
         model.set_params(n_jobs=jobs)
     with _refused(trial, f"can't be fitted to {len(target)} rows"):
-        pipeline.fit(rows, target)
+        if weights is not None and takes_weights(trial):
+            pipeline.fit(rows, target, model__sample_weight=weights)
+        else:
+            pipeline.fit(rows, target)
     if threaded:
         model.set_params(n_jobs=None)  # a server answers single rows faster without threads
     return pipeline
 
 
-def answer(trial: Trial, fitted: Any, rows: Rows, truth: NDArray[Any], classes: tuple[Any, ...] | None) -> Answers:
+def answer(
+    trial: Trial,
+    fitted: Any,
+    rows: Rows,
+    truth: NDArray[Any],
+    classes: tuple[Any, ...] | None,
+    weights: Weights = None,
+) -> Answers:
     """What the trial's fitted pipeline says to rows whose truth is known; RefusedError when it can't answer."""
     with _refused(trial, f"can't answer {len(truth)} rows"):
         predictions = np.asarray(fitted.predict(rows))
         if classes is None:
-            return Answers(REGRESSION, truth, predictions)
+            return Answers(REGRESSION, truth, predictions, weights=weights)
         probabilities = fitted.predict_proba(rows) if hasattr(fitted, "predict_proba") else None
-    return Answers(CLASSIFICATION, truth, predictions, probabilities, classes)
-
-
-def _fold_positions(
-    target: NDArray[Any], classes: tuple[Any, ...] | None, folds: int, seed: int
-) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    from sklearn.model_selection import KFold, StratifiedKFold
-
-    smallest = min(Counter(target.tolist()).values()) if classes is not None else len(target)
-    if smallest < folds:
-        what = "the smallest class has" if classes is not None else "there are"
-        raise RefusedError(
-            "TooFewRows",
-            f"{what} {smallest} rows in the training part, fewer than the {folds} folds; add rows, or use fewer folds",
-        )
-    kind = KFold if classes is None else StratifiedKFold
-    splitter = kind(n_splits=folds, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros((len(target), 1)), target))
+    return Answers(CLASSIFICATION, truth, predictions, probabilities, classes, weights)
 
 
 def _best_first(trials: list[Trial], metric: str) -> list[Trial]:
