@@ -152,6 +152,8 @@ class SliceConfig:
     """Included."""
     maximum: float | None = None
     """Excluded."""
+    metrics: tuple[str, ...] = ()
+    """Metrics that gates ask of this slice; empty: those of TrainerConfig.slice_metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,14 @@
 """What a workload pod tells the operator: the trainer's termination message and the monitor's window record."""
 
+import base64
+import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
-from modelkit.contract.codec import dumps
+from modelkit.contract.codec import ContractError, dumps, from_plain, loads, to_plain
 from modelkit.contract.environment import TERMINATION_MESSAGE_LIMIT
 
 
@@ -124,56 +128,195 @@ class TrainingResult:
     signed: bool = False
 
 
-_STAGES = ((1500, False), (600, False), (600, True), (200, True))
-"""Length of texts, and whether numbers are rounded."""
-_DIGITS = 9
+MOST_SLICE_METRICS = 32
+"""Pairs of slice and metric that gates may ask for: that many always have room in a termination message, with a
+difference from the champion each."""
+_EMPTY_BY_DEFAULT = frozenset({"champion", "compressions", "differences", "findings", "slices"})
+_PACKED = "deflated"
+_MOST_UNPACKED = 65_536
+"""Characters of a packed message's JSON: a user's own image can't fill the operator's memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stage:
+    """One way to make a result shorter."""
+
+    text: int
+    """Characters of each message."""
+    finding: int
+    """Characters of each finding's message."""
+    digits: int | None = None
+    """Significant digits of numbers; None: all."""
+    warnings: bool = True
+    """Findings that aren't severe stay."""
+    display: bool = True
+    """What no verdict needs stays: metrics of the trivial predictor and of the champion beside the primary one,
+    compressions, usage, findings, texts."""
+    packed: bool = False
+    """Deflated, for machines only: the last resort."""
+
+
+_STAGES = (
+    _Stage(text=1500, finding=200),
+    _Stage(text=600, finding=120),
+    _Stage(text=600, finding=120, digits=9),
+    _Stage(text=200, finding=60, digits=9),
+    _Stage(text=200, finding=60, digits=9, warnings=False),
+    _Stage(text=600, finding=120, digits=9, packed=True),
+    _Stage(text=200, finding=60, digits=9, warnings=False, packed=True),
+    _Stage(text=100, finding=0, digits=7, warnings=False, display=False, packed=True),
+)
 
 
 def termination_message(result: TrainingResult) -> str:
-    """`result` as JSON of at most 4,096 bytes.
+    """`result` as JSON of at most 4,096 bytes, for `read_termination_message`.
 
-    When it would be longer, texts are shortened, then numbers rounded to 9 significant digits.
+    When it would be longer, texts are shortened, then numbers rounded to 9 significant digits, then warnings dropped.
+    What is longer even then (20 slices, each with a comparison) is deflated, and at the very end what no verdict needs
+    is left out: gates get their numbers, to 7 digits, of up to 32 pairs of slice and metric.
     """
     text = dumps(result)
     if len(text.encode()) <= TERMINATION_MESSAGE_LIMIT:
         return text
-    for limit, is_rounded in _STAGES:
-        short = replace(
-            _round_numbers(result) if is_rounded else result,
-            message=_shorten(result.message, limit),
-            champion_message=_shorten(result.champion_message, limit // 2),
-            format_message=_shorten(result.format_message, limit // 2),
-        )
-        text = dumps(short)
+    for stage in _STAGES:
+        text = _dump_compactly(_reduce(result, stage))
+        if stage.packed:
+            packed = base64.b85encode(zlib.compress(text.encode(), 9)).decode()
+            text = json.dumps({_PACKED: packed}, separators=(",", ":"))
         if len(text.encode()) <= TERMINATION_MESSAGE_LIMIT:
             return text
     return dumps(TrainingResult(outcome=result.outcome, digest=result.digest, path=result.path, reason="TooLong"))
 
 
-def _round_numbers(result: TrainingResult) -> TrainingResult:
+def read_termination_message(text: str | bytes) -> TrainingResult:
+    """The result that a trainer wrote, deflated or not; raises ContractError for anything else."""
+    try:
+        plain = json.loads(text)
+    except ValueError:
+        return loads(TrainingResult, text)  # says what is wrong with it
+    if not isinstance(plain, dict) or set(plain) != {_PACKED} or not isinstance(plain[_PACKED], str):
+        return from_plain(TrainingResult, plain)
+    try:
+        inflater = zlib.decompressobj()
+        unpacked = inflater.decompress(base64.b85decode(plain[_PACKED]), _MOST_UNPACKED)
+    except (ValueError, zlib.error) as exc:
+        raise ContractError(f"TrainingResult.{_PACKED} must be deflated JSON in base 85") from exc
+    if not inflater.eof:
+        raise ContractError(f"TrainingResult.{_PACKED} must be whole and at most {_MOST_UNPACKED} bytes of JSON")
+    return loads(TrainingResult, unpacked)
+
+
+def _dump_compactly(result: TrainingResult) -> str:
+    return json.dumps(_without_empty(to_plain(result)), separators=(",", ":"), sort_keys=True, allow_nan=False)
+
+
+def _without_empty(plain: Any) -> Any:
+    """`plain` without those empty lists and objects that its fields hold by default."""
+    if isinstance(plain, dict):
+        return {
+            key: _without_empty(value)
+            for key, value in plain.items()
+            if key not in _EMPTY_BY_DEFAULT or value not in ({}, [])
+        }
+    return [_without_empty(value) for value in plain] if isinstance(plain, list) else plain
+
+
+def _reduce(result: TrainingResult, stage: _Stage) -> TrainingResult:
+    findings = tuple(
+        replace(found, message=_shorten(found.message, stage.finding) or "", column=_shorten(found.column, 64) or "")
+        for found in result.findings
+        if found.severe or stage.warnings
+    )
+    result = replace(
+        result,
+        message=_shorten(result.message, stage.text),
+        champion_message=_shorten(result.champion_message, stage.text // 2),
+        format_message=_shorten(result.format_message, stage.text // 2),
+        findings=findings,
+    )
+    if not stage.display:
+        result = _without_display(result)
+    return result if stage.digits is None else _round_numbers(result, stage.digits)
+
+
+def _without_display(result: TrainingResult) -> TrainingResult:
+    primary = {result.metric}
     champion = result.champion
+    if champion is not None:
+        champion = replace(champion, metrics=_only(champion.metrics, primary))
+    return replace(
+        result,
+        trivial=_only(result.trivial, primary),
+        champion=champion,
+        slices=tuple(replace(found, champion={}) for found in result.slices),
+        findings=(),
+        compressions=(),
+        usage=None,
+    )
+
+
+def _only(metrics: Mapping[str, float], names: set[str | None]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name in names}
+
+
+def _round_numbers(result: TrainingResult, digits: int) -> TrainingResult:
+    champion, usage = result.champion, result.usage
     if champion is not None:
         champion = replace(
             champion,
-            metrics=_rounded(champion.metrics),
-            differences={
-                name: Difference(value=_round(found.value), low=_round(found.low), high=_round(found.high))
-                for name, found in champion.differences.items()
-            },
+            metrics=_rounded(champion.metrics, digits),
+            differences=_rounded_differences(champion.differences, digits),
         )
-    return replace(result, metrics=_rounded(result.metrics), trivial=_rounded(result.trivial), champion=champion)
+    if usage is not None:
+        usage = replace(
+            usage, cpu_seconds=_round(usage.cpu_seconds, 6), memory_gib_seconds=_round(usage.memory_gib_seconds, 6)
+        )
+    return replace(
+        result,
+        metrics=_rounded(result.metrics, digits),
+        trivial=_rounded(result.trivial, digits),
+        champion=champion,
+        usage=usage,
+        slices=tuple(
+            replace(
+                found,
+                metrics=_rounded(found.metrics, digits),
+                champion=_rounded(found.champion, digits),
+                differences=_rounded_differences(found.differences, digits),
+            )
+            for found in result.slices
+        ),
+        compressions=tuple(
+            replace(
+                step,
+                drop=_round(step.drop, 6),
+                seconds_before=_round(step.seconds_before, 6),
+                seconds_after=_round(step.seconds_after, 6),
+            )
+            for step in result.compressions
+        ),
+    )
 
 
-def _rounded(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: _round(value) for name, value in metrics.items()}
+def _rounded_differences(differences: Mapping[str, Difference], digits: int) -> dict[str, Difference]:
+    return {
+        name: Difference(
+            value=_round(found.value, digits), low=_round(found.low, digits), high=_round(found.high, digits)
+        )
+        for name, found in differences.items()
+    }
 
 
-def _round(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
+def _rounded(metrics: Mapping[str, float], digits: int) -> dict[str, float]:
+    return {name: _round(value, digits) for name, value in metrics.items()}
+
+
+def _round(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")
 
 
 def _shorten(text: str | None, limit: int) -> str | None:
-    return text if text is None or len(text) <= limit else text[: limit - 1] + "…"
+    return text if text is None or len(text) <= limit else (text[: limit - 1] + "…" if limit else "")
 
 
 CHECK_STATES = ("OK", "Breached", "Unknown")

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelkit.contract.codec import ContractError, loads
-from modelkit.contract.result import TrainingResult
+from modelkit.contract.codec import ContractError
+from modelkit.contract.result import read_termination_message
 from modelloop.decide.reasons import Reason
 
 
@@ -105,7 +105,7 @@ def find_stated_failure(pod: ObservedPod) -> Problem | None:
     """What trainer, server or monitor said of its failure; None for what a crash or the container runtime left."""
     try:
         # All three leave outcome, reason and message; the trainer's form holds them.
-        result = loads(TrainingResult, pod.terminated_message)
+        result = read_termination_message(pod.terminated_message)
     except ContractError:
         return None
     return Problem(reason=result.reason[:128], message=result.message or "no details") if result.reason else None

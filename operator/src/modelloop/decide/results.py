@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelkit.contract.codec import ContractError, loads
-from modelkit.contract.result import TrainingResult
+from modelkit.contract.codec import ContractError
+from modelkit.contract.result import TrainingResult, read_termination_message
 from modelloop.api.training import ChampionStatus, RunRecord, RunStatus
 from modelloop.decide.gates import Judgement, judge
 from modelloop.decide.pods import find_problem, find_stated_failure, newest
@@ -47,7 +47,7 @@ def decide_end(observed: ObservedTraining, run: RunStatus, job: ObservedJob | No
         )
         return Ended(_record(run, now, verdict="Failed", reason=Reason.RESULT_LOST, message=message))
     try:
-        return _judge_result(observed, run, loads(TrainingResult, pod.terminated_message), now)
+        return _judge_result(observed, run, read_termination_message(pod.terminated_message), now)
     except (ContractError, ValidationError) as exc:
         message = (
             f"the termination message of pod {pod.name!r} isn't the result that the contract asks of a trainer: "
