@@ -7,13 +7,13 @@ anything else: no manifest, another digest, a file of another length or content,
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modelkit.contract.config import VersionRef
-from modelkit.contract.files import MANIFEST
+from modelkit.contract.files import MANIFEST, signature_file
 from modelkit.errors import ModelKitError, StoreObjectExistsError, StoreObjectNotFoundError
 from modelkit.store.store import Store
 
@@ -55,13 +55,20 @@ class Manifest:
     metadata: Mapping[str, Any]
 
 
-def write_version(store: Store, path: str, files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> str:
+def write_version(
+    store: Store,
+    path: str,
+    files: Mapping[str, bytes],
+    metadata: Mapping[str, Any],
+    sign: Callable[[bytes], bytes] | None = None,
+) -> str:
     """Write every file, then the manifest, to the folder `path`; returns the version's digest `sha256:<hex>`.
 
     `metadata` is JSON; its key `run` identifies the run. When a complete version of the same run is there already
     (a retried Job whose first pod died after the manifest) its digest is returned and nothing is written; a
     version of another run raises ArtifactError. Without `run` the whole metadata must be equal. Files of an
-    attempt that didn't get as far as its manifest are replaced. Raises StoreError when the store fails.
+    attempt that didn't get as far as its manifest are replaced. `sign` makes the signature of the manifest's bytes,
+    which is stored beside it, before it. Raises StoreError when the store fails.
     """
     for name in files:
         _check_name(name)
@@ -70,6 +77,8 @@ def write_version(store: Store, path: str, files: Mapping[str, bytes], metadata:
     for name in sorted(files):
         store.write(f"{path}/{name}", files[name])
     data = _manifest_bytes(files, metadata)
+    if sign is not None:
+        store.write(f"{path}/{signature_file(_digest(data))}", sign(data))
     try:
         store.write_new(f"{path}/{MANIFEST}", data)
     except StoreObjectExistsError:
@@ -87,16 +96,16 @@ def read_manifest(store: Store, path: str, digest: str | None = None) -> Manifes
     Raises DigestMismatchError when `digest` is given and is another than that of the manifest's bytes, and
     ArtifactError when the bytes aren't a manifest.
     """
-    try:
-        data = store.read(f"{path}/{MANIFEST}")
-    except StoreObjectNotFoundError:
-        return None
-    if digest is not None and _digest(data) != digest:
-        raise DigestMismatchError(
-            f"the manifest of the version {path} has the digest {_digest(data)}; expected {digest}: "
-            "it was changed after it was written and isn't used"
-        )
-    return _parse_manifest(data, path)
+    data = _read_manifest(store, path, digest)
+    return None if data is None else _parse_manifest(data, path)
+
+
+def read_manifest_bytes(store: Store, ref: VersionRef) -> bytes:
+    """The bytes of the version's manifest, unparsed; raises VersionNotFoundError or DigestMismatchError."""
+    data = _read_manifest(store, ref.path, ref.digest)
+    if data is None:
+        raise _not_found(store, ref)
+    return data
 
 
 def fetch_version(store: Store, ref: VersionRef, target: Path) -> Path:
@@ -107,14 +116,31 @@ def fetch_version(store: Store, ref: VersionRef, target: Path) -> Path:
     """
     manifest = read_manifest(store, ref.path, ref.digest)
     if manifest is None:
-        raise VersionNotFoundError(
-            f"there is no complete version at {store.uri}/{ref.path}: its {MANIFEST} is missing; "
-            "train again or name another version"
-        )
+        raise _not_found(store, ref)
     target.mkdir(parents=True, exist_ok=True)
     for name, entry in manifest.files.items():
         (target / name).write_bytes(_read_verified(store, ref.path, name, entry))
     return target
+
+
+def _read_manifest(store: Store, path: str, digest: str | None) -> bytes | None:
+    try:
+        data = store.read(f"{path}/{MANIFEST}")
+    except StoreObjectNotFoundError:
+        return None
+    if digest is not None and _digest(data) != digest:
+        raise DigestMismatchError(
+            f"the manifest of the version {path} has the digest {_digest(data)}; expected {digest}: "
+            "it was changed after it was written and isn't used"
+        )
+    return data
+
+
+def _not_found(store: Store, ref: VersionRef) -> VersionNotFoundError:
+    return VersionNotFoundError(
+        f"there is no complete version at {store.uri}/{ref.path}: its {MANIFEST} is missing; "
+        "train again or name another version"
+    )
 
 
 def _read_verified(store: Store, path: str, name: str, entry: FileEntry) -> bytes:

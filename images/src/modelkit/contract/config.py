@@ -194,6 +194,8 @@ class ServerConfig:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     drain_seconds: float = 5.0
     """After SIGTERM: how long the pod answers on while endpoints forget it."""
+    public_key: str | None = None
+    """Path of a PEM file: only a version whose manifest is signed by this key is served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,12 +31,19 @@ DATA_MOUNT = "/var/lib/modelloop/data"
 """Below it, each claim named by a `pvc://claim/path` data address is mounted under the claim's name."""
 WORK_MOUNT = "/var/lib/modelloop/work"
 """An emptyDir: the only writable place of a pod beside the store."""
+WORK_DATA = f"{WORK_MOUNT}/data"
+"""Where `spec.prepare` writes what `work://<path>` reads."""
 TERMINATION_LOG = "/dev/termination-log"
 
 
 def version_directory(namespace: str, name: str, version: str) -> str:
     """The directory of one model version, relative to the store's root. `version` is `<number>-<run id>`."""
     return f"models/{namespace}/{name}/{version}"
+
+
+def signature_file(digest: str) -> str:
+    """The file of a version that signs its manifest with `digest` (`sha256:<hex>`); it lies beside the manifest."""
+    return f"manifest-{digest.removeprefix('sha256:')[:16]}.sig"
 
 
 def captures_directory(namespace: str, deployment: str, stream: str) -> str:

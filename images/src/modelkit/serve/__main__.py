@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from modelkit.artifact.signing import SignatureInvalidError, SignatureMissingError
 from modelkit.artifact.version import ArtifactError, DigestMismatchError, VersionNotFoundError
 from modelkit.contract.environment import ExitCode
 from modelkit.errors import ModelKitError, RefusedError, StoreError, StorePermissionError
@@ -36,6 +37,8 @@ _MESSAGE_CHARACTERS = 1000
 _REASONS = {
     DigestMismatchError: "DigestMismatch",
     VersionNotFoundError: "VersionNotFound",
+    SignatureInvalidError: "SignatureInvalid",
+    SignatureMissingError: "SignatureMissing",
     ArtifactError: "BadVersion",
     StorePermissionError: "PermissionDenied",
 }
