@@ -7,15 +7,18 @@ import logging
 import platform
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from modelkit.artifact.signature import InputColumn
+from modelkit.artifact.signing import load_signer
 from modelkit.artifact.version import RUN, ArtifactError, read_manifest, write_version
 from modelkit.contract.codec import dumps, from_plain, to_plain
 from modelkit.contract.config import TrainerConfig
@@ -53,14 +56,15 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     RefusedError for a specification or data that no retry can mend, StoreError and ArtifactError otherwise.
     """
     started = time.monotonic()
-    store = _open_store(config, environ)
+    store = open_store(config, environ)
     path = version_directory(config.namespace, config.name, config.version)
-    if (written := _written_before(store, path, config)) is not None:
+    if (written := find_written(store, path, config)) is not None:
         return written
+    sign = find_signer(config)
     task = resolve_task(config)
     metric = resolve_metric(config, task)
     candidates = build_candidates(config, metric)
-    dataset, feedback = _read(config, environ, store, task, progress)
+    dataset, feedback = read_rows(config, environ, store, task, progress)
     parts = divide(dataset, feedback, config)
     progress.count_rows("train", len(parts.train.target))
     progress.count_rows("test", len(parts.evaluation.target))
@@ -72,24 +76,31 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
         run = _train(config, metric, dataset, parts, trials, progress, cores)
     notes = (*dataset.notes, *(feedback.notes if feedback else ()), *parts.notes, *warned)
     result = _judge(run, store, dataset, feedback, progress)
-    result = replace(result, seconds=round(time.monotonic() - started, 3))
+    result = replace(result, seconds=round(time.monotonic() - started, 3), signed=sign is not None)
     progress.enter("Writing")
     files = build_files(replace(run, result=result, notes=notes))
-    digest = write_version(store, path, files, _metadata(config, result))
+    digest = write_version(store, path, files, version_metadata(config, result), sign)
     progress.enter("Done")
     return replace(result, digest=digest, path=path)
 
 
-def _open_store(config: TrainerConfig, environ: Mapping[str, str]) -> Store:
+def find_signer(config: TrainerConfig) -> Callable[[bytes], bytes] | None:
+    """What signs the version's manifest, when that is asked for; raises RefusedError for an unusable key."""
+    return None if config.sign is None else load_signer(Path(config.sign.private_key))
+
+
+def open_store(config: TrainerConfig, environ: Mapping[str, str]) -> Store:
+    """The run's store; raises RefusedError for an address or settings that don't fit."""
     try:
         return Store.open(config.store, environ)
     except StoreError as exc:  # nothing was contacted yet: the address or its settings don't fit
         raise RefusedError("BadStoreAddress", str(exc)) from exc
 
 
-def _read(
+def read_rows(
     config: TrainerConfig, environ: Mapping[str, str], store: Store, task: str, progress: Progress
 ) -> tuple[Dataset, Feedback | None]:
+    """The checked rows of the source and, where the run asks for them, the captured ones."""
     progress.enter("Reading")
     frame = read_source(config.data, environ)
     progress.count_rows("source", len(frame))
@@ -160,7 +171,7 @@ def _judge(
             "FitFailed", f"{run.trials[0].candidate} has no finite answer to every test row; try other parameters"
         )
     trivial = answer_trivially(answers.task, parts.train.target, answers.truth, answers.classes)
-    champion, champion_message = _measure(run, store, dataset)
+    champion, champion_message = compare_with_champion(run, store, dataset)
     return TrainingResult(
         outcome="Succeeded",
         task=answers.task,
@@ -176,11 +187,12 @@ def _judge(
         feedback_rows=feedback.found if feedback else 0,
         format="Skops" if run.export.model is None else "Onnx",
         format_message=run.export.message,
-        data_digest=_data_digest(run),
+        data_digest=digest_rows(dataset.columns, parts),
     )
 
 
-def _measure(run: Finished, store: Store, dataset: Dataset) -> tuple[ChampionResult | None, str | None]:
+def compare_with_champion(run: Finished, store: Store, dataset: Dataset) -> tuple[ChampionResult | None, str | None]:
+    """The champion on the run's evaluation rows, or why it couldn't be measured."""
     champion = run.config.champion
     if champion is None:
         return None, None
@@ -197,11 +209,11 @@ def _is_finite(answers: Answers) -> bool:
     return all(values is None or bool(np.all(np.isfinite(values))) for values in numbers)
 
 
-def _data_digest(run: Finished) -> str:
+def digest_rows(columns: Sequence[InputColumn], parts: Parts) -> str:
     """sha256 over the model's view of every row that was learnt from or judged by, in order."""
     digest = hashlib.sha256()
-    digest.update(json.dumps([[column.name, column.dtype] for column in run.columns]).encode())
-    for part in (run.parts.train, run.parts.evaluation):
+    digest.update(json.dumps([[column.name, column.dtype] for column in columns]).encode())
+    for part in (parts.train, parts.evaluation):
         digest.update(_row_hashes(part.rows))
         digest.update(_row_hashes(pd.DataFrame({0: part.target})))
     return f"sha256:{digest.hexdigest()}"
@@ -213,7 +225,8 @@ def _row_hashes(rows: Rows) -> bytes:
     return np.ascontiguousarray(rows).tobytes()
 
 
-def _metadata(config: TrainerConfig, result: TrainingResult) -> dict[str, Any]:
+def version_metadata(config: TrainerConfig, result: TrainingResult) -> dict[str, Any]:
+    """What the manifest says beside the files: which run it is of, and what it found."""
     return {
         RUN: _run_identity(config),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -232,7 +245,8 @@ def _run_identity(config: TrainerConfig) -> dict[str, Any]:
     }
 
 
-def _written_before(store: Store, path: str, config: TrainerConfig) -> TrainingResult | None:
+def find_written(store: Store, path: str, config: TrainerConfig) -> TrainingResult | None:
+    """The result of a version that this very run wrote before; RefusedError when another run's is in its place."""
     manifest = read_manifest(store, path)
     if manifest is None:
         return None
