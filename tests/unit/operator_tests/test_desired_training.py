@@ -20,7 +20,9 @@ from modelloop.api.training import (
     Preprocessing,
     RunStatus,
     Trigger,
+    Tuning,
 )
+from modelloop.desired.recipe import primary_metric
 from modelloop.desired.training import (
     MAX_CONFIG_BYTES,
     begin_run,
@@ -28,7 +30,6 @@ from modelloop.desired.training import (
     data_claim,
     find_spec_problem,
     pod_hash,
-    primary_metric,
     spec_hash,
 )
 from tests.unit.operator_tests.operator_states import NOW, SETTINGS, UID, digest_of, training_spec
@@ -40,7 +41,15 @@ CHANGES: dict[type, dict[str, tuple[str, Any]]] = {
         "gates": ("result", [{"metric": "f1", "min": 0.8}]),
         "task": ("result", "Classification"),
         "metric": ("result", "accuracy"),
+        "validation": ("result", {"duplicates": "Fail"}),
+        "split": ("result", {"method": "Random"}),
         "preprocessing": ("result", {"scaling": "None"}),
+        "feature_selection": ("result", {"method": "RFE"}),
+        "tuning": ("result", {"method": "Grid"}),
+        "cross_validation": ("result", {"repeats": 2}),
+        "slices": ("result", [{"name": "old", "column": "age", "min": 60}]),
+        "explain": ("result", {"shapRows": 10}),
+        "compress": ("result", {"methods": ["Pruning"], "maxDrop": 0.01}),
         "folds": ("result", 3),
         "test_fraction": ("result", 0.3),
         "seed": ("result", 1),
@@ -54,10 +63,27 @@ CHANGES: dict[type, dict[str, tuple[str, Any]]] = {
         "target": ("result", "other"),
         "features": ("result", ["a"]),
         "secret_ref": ("result", {"name": "keys"}),
+        "format": ("result", "CSV"),
+        "columns": ("result", [{"name": "zip", "type": "Category"}]),
+        "weight": ("result", "w"),
+        "group": ("result", "customer"),
+        "time": ("result", "day"),
     },
-    Candidate: {"estimator": ("result", "SVC"), "params": ("result", {"C": 2})},
+    Candidate: {
+        "estimator": ("result", "SVC"),
+        "params": ("result", {"C": 2}),
+        "search": ("result", [{"name": "C", "type": "Choice", "values": [1, 2]}]),
+    },
+    Tuning: {
+        "method": ("result", "Grid"),
+        "trials": ("result", 3),
+        "time_limit": ("result", "1h"),
+        "patience": ("result", 5),
+        "parallelism": ("pod", 4),
+    },
     Gate: {
         "metric": ("result", "accuracy"),
+        "slice": ("result", "old"),
         "min": ("result", 0.8),
         "max": ("result", 0.99),
         "max_drop": ("result", 0.01),
@@ -71,6 +97,7 @@ PLACES = {
     Candidate: "candidates",
     Gate: "gates",
     Preprocessing: "preprocessing",
+    Tuning: "tuning",
     Storage: "storage",
 }
 BASE = {

@@ -4,13 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from modelkit.contract.estimators import BUILTIN_DATASETS, CLASSIFIERS, ESTIMATORS, REGRESSORS
+from modelkit.contract.estimators import CLASSIFIERS, REGRESSORS
 from modelkit.contract.metrics import METRICS
 from modelloop.api.common import (
     ApiModel,
     Conditions,
     Image,
-    LocalRef,
     MetricValues,
     Resources,
     Storage,
@@ -18,90 +17,20 @@ from modelloop.api.common import (
     cel,
     validations,
 )
+from modelloop.api.data import DataSource, Slice, Split, Validation
+from modelloop.api.modelling import (
+    Candidate,
+    Compress,
+    CrossValidation,
+    Explain,
+    FeatureSelection,
+    Preprocessing,
+    Tuning,
+)
 
 
 def _cel_list(names: Any) -> str:
     return "[" + ", ".join(f"'{name}'" for name in names) + "]"
-
-
-class DataSource(ApiModel):
-    """The rows to learn from."""
-
-    model_config = ConfigDict(
-        json_schema_extra=validations(
-            cel(
-                "self.uri.startsWith('s3://') || !has(self.secretRef)",
-                "secretRef must be used with an s3:// uri only",
-            ),
-            cel("!(self.target in self.features)", "features must not name the target"),
-        )
-    )
-
-    uri: Annotated[
-        str,
-        Field(
-            max_length=1024,
-            description="`builtin://<data set of scikit-learn>`, `pvc://<claim>/<path>` or `s3://<bucket>/<key>`; CSV "
-            "with a header or Parquet. A builtin set can be sliced: `builtin://iris?rows=0:100`.",
-            json_schema_extra=validations(
-                cel(
-                    "self.startsWith('builtin://') || self.startsWith('pvc://') || self.startsWith('s3://')",
-                    "must start with builtin://, pvc:// or s3://",
-                ),
-                cel(
-                    "!self.startsWith('builtin://') || "
-                    f"self.matches('^builtin://({'|'.join(BUILTIN_DATASETS)})([?]rows=[0-9]*:[0-9]*)?$')",
-                    f"must name a data set of scikit-learn after builtin://: {', '.join(BUILTIN_DATASETS)}",
-                ),
-                cel(
-                    "!self.startsWith('pvc://') || "
-                    "self.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.*[.](csv|csv[.]gz|parquet)$')",
-                    "must be pvc://<claim>/<path> to a .csv, .csv.gz or .parquet file",
-                ),
-                cel(
-                    "!self.startsWith('s3://') || "
-                    "self.matches('^s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]/.*[.](csv|csv[.]gz|parquet)$')",
-                    "must be s3://<bucket>/<key> to a .csv, .csv.gz or .parquet object",
-                ),
-            ),
-        ),
-    ]
-    target: Annotated[str, Field(min_length=1, max_length=256, description="The column to predict.")]
-    features: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
-        Field(description="Columns to learn from; all but the target when empty.", max_length=1000),
-    ] = ()
-    secret_ref: Annotated[
-        LocalRef | None,
-        Field(
-            description="Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where needed, AWS_REGION and "
-            "AWS_ENDPOINT_URL."
-        ),
-    ] = None
-
-
-class Candidate(ApiModel):
-    """A scikit-learn estimator that may become the model."""
-
-    estimator: Annotated[
-        str,
-        Field(
-            max_length=64,
-            description="Class name of a scikit-learn estimator.",
-            json_schema_extra={"enum": sorted(ESTIMATORS)},
-        ),
-    ]
-    params: Annotated[
-        dict[str, Any],
-        Field(
-            description="Its constructor's parameters, as in scikit-learn.",
-            json_schema_extra={
-                "additionalProperties": None,
-                "x-kubernetes-preserve-unknown-fields": True,
-                "maxProperties": 64,
-            },
-        ),
-    ] = {}
 
 
 class Gate(ApiModel):
@@ -122,6 +51,9 @@ class Gate(ApiModel):
         str,
         Field(max_length=64, description="A scikit-learn metric.", json_schema_extra={"enum": list(METRICS)}),
     ]
+    slice: Annotated[
+        str, Field(max_length=63, description="Name of one of spec.slices: only its rows count. Empty: all rows.")
+    ] = ""
     min: Annotated[float | None, Field(description="Lowest value that passes.")] = None
     max: Annotated[float | None, Field(description="Highest value that passes.")] = None
     max_drop: Annotated[
@@ -137,19 +69,6 @@ class Gate(ApiModel):
             "doesn't, the verdict is Inconclusive. Without: the plain difference decides.",
         ),
     ] = None
-
-
-class Preprocessing(ApiModel):
-    """How columns become numbers; fitted on the training part only."""
-
-    scaling: Annotated[
-        Literal["Auto", "None", "Standard", "MinMax", "Robust"],
-        Field(description="Auto scales for the estimators that need it."),
-    ] = "Auto"
-    imputation: Annotated[
-        Literal["Auto", "None", "Mean", "Median", "MostFrequent"],
-        Field(description="Auto fills numbers with the median and categories with the most frequent value."),
-    ] = "Auto"
 
 
 class ModelTrainingSpec(ApiModel):
@@ -172,6 +91,14 @@ class ModelTrainingSpec(ApiModel):
                 f"self.candidates.all(c, c.estimator in {_cel_list(REGRESSORS)})",
                 "candidates must be regressors when task is Regression",
             ),
+            cel(
+                "self.gates.all(gate, gate.slice == '' || self.slices.exists(slice, slice.name == gate.slice))",
+                "slice of a gate must be the name of one of spec.slices",
+            ),
+            cel(
+                "self.split.validationFraction + self.testFraction <= 0.8",
+                "testFraction and split.validationFraction must leave at least 0.2 of the rows for training",
+            ),
         )
     )
 
@@ -192,7 +119,7 @@ class ModelTrainingSpec(ApiModel):
             description="Every gate must pass. With none on min or max, the version must beat the trivial "
             "predictor. A version must also be at least as good as the champion on the same rows, unless a gate on "
             "maxDrop says how much it may lose.",
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["metric"]},
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["metric", "slice"]},
         ),
     ] = ()
     task: Annotated[
@@ -205,8 +132,23 @@ class ModelTrainingSpec(ApiModel):
             json_schema_extra={"enum": list(METRICS)},
         ),
     ] = None
+    validation: Validation = Validation()
+    split: Split = Split()
     preprocessing: Preprocessing = Preprocessing()
+    feature_selection: FeatureSelection | None = None
+    tuning: Tuning = Tuning()
     folds: Annotated[int, Field(ge=2, le=20, description="Folds of the cross-validation.")] = 5
+    cross_validation: CrossValidation = CrossValidation()
+    slices: Annotated[
+        tuple[Slice, ...],
+        Field(
+            max_length=20,
+            description="Groups of rows that are measured by themselves, and that gates can name.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
+    explain: Explain = Explain()
+    compress: Compress | None = None
     test_fraction: Annotated[float, Field(ge=0.05, le=0.5, description="Share of the rows held out for the test.")] = (
         0.2
     )
@@ -244,6 +186,7 @@ class FailedGate(ApiModel):
     """A gate that a version didn't meet."""
 
     metric: Annotated[str, Field(max_length=64)]
+    slice: Annotated[str, Field(max_length=63)] = ""
     rule: Annotated[str, Field(max_length=32, description="min, max, maxDrop, trivial or primary.")]
     value: float | None = None
     limit: float | None = None

@@ -5,23 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from modelkit.contract.codec import dumps
-from modelkit.contract.config import (
-    CandidateConfig,
-    ComparisonConfig,
-    DataConfig,
-    FeedbackConfig,
-    PreprocessingConfig,
-    StoreConfig,
-    TrainerConfig,
-    VersionRef,
-)
+from modelkit.contract.config import FeedbackConfig, StoreConfig, TrainerConfig, VersionRef
 from modelkit.contract.environment import METRICS_PORT, ExitCode
-from modelkit.contract.estimators import CLASSIFIERS
-from modelkit.contract.files import DATA_MOUNT
-from modelkit.contract.metrics import PRIMARY_METRIC
 from modelloop.api.common import Resources
 from modelloop.api.training import ChampionStatus, Feedback, ModelTrainingSpec, RunStatus, Trigger
 from modelloop.desired import labels, names
+from modelloop.desired.recipe import build_recipe
 from modelloop.desired.workload import (
     Main,
     Mounts,
@@ -40,41 +29,42 @@ MAX_CONFIG_BYTES = 60_000
 _DEFAULT_RESOURCES = Resources(requests={"cpu": "250m", "memory": "512Mi"}, limits={"memory": "2Gi"})
 
 _RESULT_FIELDS = {
-    "data", "candidates", "gates", "task", "metric", "preprocessing", "folds", "test_fraction", "seed", "storage",
+    "data", "candidates", "gates", "task", "metric", "validation", "split", "preprocessing", "feature_selection",
+    "tuning", "folds", "cross_validation", "test_fraction", "slices", "explain", "compress", "seed", "storage",
 }  # fmt: skip
+_POD_ONLY = {"tuning": {"parallelism"}}
 _POD_FIELDS = {"image", "resources", "retries"}
 
 
 def spec_hash(spec: ModelTrainingSpec) -> str:
     """Changes with any field that changes the result. Defaults are left out: a new default field of a later
     release must not retrain every model."""
-    return content_hash(spec.model_dump(mode="json", include=_RESULT_FIELDS, exclude_defaults=True))
+    fields = spec.model_dump(mode="json", include=_RESULT_FIELDS, exclude=_POD_ONLY, exclude_defaults=True)
+    return content_hash({name: value for name, value in fields.items() if name != "tuning" or value})
 
 
 def pod_hash(spec: ModelTrainingSpec) -> str:
     """Changes with a field that only decides whether a run can run, such as its memory limit."""
-    return content_hash(spec.model_dump(mode="json", include=_POD_FIELDS, exclude_defaults=True))
-
-
-def primary_metric(spec: ModelTrainingSpec) -> str:
-    """The metric that ranks the candidates and that the champion is compared by."""
-    if spec.metric:
-        return spec.metric
-    for gate in spec.gates:
-        if gate.min is not None or gate.max is not None:
-            return gate.metric
-    is_classifier = spec.candidates[0].estimator in CLASSIFIERS
-    return PRIMARY_METRIC["Classification" if is_classifier else "Regression"]
+    fields = spec.model_dump(mode="json", include=_POD_FIELDS, exclude_defaults=True)
+    # Workers make a search faster, never another one.
+    return content_hash(fields | ({"workers": spec.tuning.parallelism} if spec.tuning.parallelism > 1 else {}))
 
 
 def find_spec_problem(spec: ModelTrainingSpec) -> str:
     """Why no run of `spec` can begin; empty when one can. A pod's environment holds its configuration."""
-    size = len(json.dumps(spec.model_dump(mode="json", include={"data", "candidates"})))
+    for number, candidate in enumerate(spec.candidates):
+        for entry in candidate.search:
+            if (entry.type == "Choice") != bool(entry.values):
+                return (
+                    f"spec.candidates[{number}].search: {entry.name!r} is of type {entry.type} and has "
+                    f"{len(entry.values)} values; a Choice must have some, Int and Float must have min and max instead"
+                )
+    size = len(json.dumps(spec.model_dump(mode="json", include=_RESULT_FIELDS, exclude_defaults=True)))
     if size <= MAX_CONFIG_BYTES:
         return ""
     return (
-        f"spec.data and spec.candidates are {size} bytes of JSON; at most {MAX_CONFIG_BYTES} can be given to a pod: "
-        "name fewer features, or leave spec.data.features out, and shorten the parameters"
+        f"what the spec says of data, candidates and the rest is {size} bytes of JSON; at most {MAX_CONFIG_BYTES} can "
+        "be given to a pod: name fewer columns, or leave spec.data.features out, and shorten the parameters"
     )
 
 
@@ -97,10 +87,6 @@ def build_trainer_config(
     feedback: Feedback | None,
 ) -> str:
     """JSON of the run's TrainerConfig; fixed in status when the run begins, so that a retry can't differ."""
-    claim = data_claim(spec.data.uri)
-    uri = f"file://{DATA_MOUNT}/{spec.data.uri.removeprefix('pvc://')}" if claim else spec.data.uri
-    compared = {gate.metric: gate.confidence for gate in spec.gates if gate.max_drop is not None}
-    compared.setdefault(primary_metric(spec), None)
     config = TrainerConfig(
         namespace=namespace,
         name=name,
@@ -108,22 +94,9 @@ def build_trainer_config(
         version=version,
         trigger=trigger,
         store=StoreConfig(uri=store_uri(spec.storage)),
-        data=DataConfig(uri=uri, display_uri=spec.data.uri, target=spec.data.target, features=spec.data.features),
-        candidates=tuple(
-            CandidateConfig(estimator=candidate.estimator, params=candidate.params) for candidate in spec.candidates
-        ),
-        task=spec.task,
-        metric=primary_metric(spec),
-        preprocessing=PreprocessingConfig(scaling=spec.preprocessing.scaling, imputation=spec.preprocessing.imputation),
-        folds=spec.folds,
-        test_fraction=spec.test_fraction,
-        seed=spec.seed,
-        comparisons=tuple(
-            ComparisonConfig(metric=metric, confidence=confidence or 0.95)
-            for metric, confidence in sorted(compared.items())
-        ),
         champion=VersionRef(number=champion.number, path=champion.path, digest=champion.digest) if champion else None,
         feedback=FeedbackConfig(**feedback.model_dump()) if feedback else None,
+        **build_recipe(spec),
     )
     return dumps(config)
 
