@@ -36,6 +36,7 @@ _CONVERSION_ERRORS = (
     KeyError,
     AttributeError,
     IndexError,
+    NameError,  # skl2onnx: an option that a converter doesn't have
     ArtifactError,
 )
 
@@ -100,11 +101,19 @@ def _convert(pipeline: Any, columns: Sequence[InputColumn], variant: _Variant) -
         _narrowed(pipeline) if variant.narrow_model else pipeline,
         name="model",  # the default is random
         initial_types=inputs,
-        options={"zipmap": False} if hasattr(pipeline, "classes_") else None,
+        options=_options(pipeline),
         custom_conversion_functions={SimpleImputer: _convert_imputer},
     )
     content: bytes = model.SerializeToString()
     return content
+
+
+def _options(pipeline: Any) -> Any:
+    if not hasattr(pipeline, "classes_"):
+        return None
+    model = type(pipeline.steps[-1][1])
+    # The converter of LinearSVC has no option `zipmap`, and a pipeline hands it on to what has no entry of its own.
+    return {model: {}} if model.__name__ == "LinearSVC" else {"zipmap": False}
 
 
 def _narrowed(pipeline: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One scikit-learn Pipeline per candidate: imputation, scaling, one-hot encoding, estimator.
+"""One scikit-learn Pipeline per candidate: preprocessing, feature selection, estimator.
 
 Everything that is learnt from data is inside it, so it is fitted on training rows only, in the search too.
 """
@@ -6,95 +6,141 @@ Everything that is learnt from data is inside it, so it is fitted on training ro
 from collections.abc import Sequence
 from typing import Any
 
-from modelkit.artifact.signature import MISSING_TEXT, InputColumn
+from modelkit.artifact.signature import InputColumn
 from modelkit.contract.config import PreprocessingConfig
-from modelkit.errors import RefusedError
+from modelkit.contract.estimators import CLASSIFIERS
+from modelkit.contract.recipe import SelectionConfig
+from modelkit.data.columns import Rows
+from modelkit.train.selection import SELECTION_STEP, build_selector
+from modelkit.train.steps import QUANTILES, build_steps
+from modelkit.train.treatment import KINDS, NUMERIC, Treatment, decide_treatments
 
 _SCALED = frozenset(
     {
+        "ARDRegression",
         "BayesianRidge",
         "ElasticNet",
+        "ElasticNetCV",
+        "GammaRegressor",
         "HuberRegressor",
         "KNeighborsClassifier",
         "KNeighborsRegressor",
+        "KernelRidge",
+        "Lars",
+        "LarsCV",
         "Lasso",
+        "LassoCV",
+        "LassoLars",
+        "LassoLarsCV",
+        "LassoLarsIC",
+        "LinearSVC",
+        "LinearSVR",
         "LogisticRegression",
+        "LogisticRegressionCV",
         "MLPClassifier",
         "MLPRegressor",
+        "NearestCentroid",
+        "NuSVC",
+        "NuSVR",
+        "OrthogonalMatchingPursuit",
+        "OrthogonalMatchingPursuitCV",
+        "Perceptron",
+        "PoissonRegressor",
+        "QuantileRegressor",
         "Ridge",
+        "RidgeCV",
         "RidgeClassifier",
+        "RidgeClassifierCV",
         "SGDClassifier",
         "SGDRegressor",
         "SVC",
         "SVR",
+        "TweedieRegressor",
     }
 )
 """Estimators that measure distances, penalise coefficients or descend gradients."""
-_NUMERIC_STRATEGY = {"Auto": "median", "Mean": "mean", "Median": "median", "MostFrequent": "most_frequent"}
-_SCALERS = {"Standard": "StandardScaler", "MinMax": "MinMaxScaler", "Robust": "RobustScaler"}
+_NON_NEGATIVE = frozenset({"ComplementNB", "MultinomialNB"})
+"""Estimators that take counts: numbers are brought to 0 to 1."""
+_COUNTING = frozenset({"ComplementNB", "MultinomialNB"})
+"""Estimators that take no negative number."""
+_SMALLEST_FOLD = 3
+"""A fit within the search has at least the rows of the training part divided by it."""
 
 
 def build_pipeline(
-    name: str, estimator: Any, columns: Sequence[InputColumn], preprocessing: PreprocessingConfig
+    name: str,
+    estimator: Any,
+    columns: Sequence[InputColumn],
+    preprocessing: PreprocessingConfig,
+    *,
+    selection: SelectionConfig | None = None,
+    task: str | None = None,
+    seed: int = 0,
+    rows: Rows | None = None,
 ) -> Any:
     """The unfitted pipeline for `columns`, whose last step `model` is a clone of `estimator`.
 
-    It takes a float64 matrix when every column is numeric, else the columns by position (see `data.columns`).
+    It takes a float64 matrix when every column is numeric, else the columns by position (see `data.columns`). With
+    `selection` the step before the last is `select`. `task` is that of the estimator when it is None. `rows` are the
+    training rows, by whose features the Auto settings decide: without them, categories are one-hot encoded and scales
+    standard. Raises RefusedError for settings that don't suit a column or the task.
     """
     from sklearn.base import clone
+    from sklearn.pipeline import Pipeline
+
+    if task is None:
+        task = "Classification" if name in CLASSIFIERS else "Regression"
+    is_dense = selection is not None or not _takes_sparse(estimator)
+    groups = _groups(decide_treatments(columns, preprocessing, scaling=_auto_scaling(name), rows=rows))
+    fewest = QUANTILES if rows is None else len(rows) // _SMALLEST_FOLD
+    parts = []
+    for label, treatment, positions in groups:
+        steps = build_steps(
+            treatment, is_classification=task == "Classification", is_dense=is_dense, seed=seed, fewest=fewest
+        )
+        # A vectorizer takes one column of texts, not a matrix.
+        parts.append((label, steps, positions[0] if treatment.kind == "text" else positions))
+    last: list[tuple[str, Any]] = [("model", clone(estimator))]
+    if selection is not None:
+        last.insert(0, (SELECTION_STEP, build_selector(selection, task, seed)))
+    if [treatment.kind for _, treatment, _ in groups] == [NUMERIC]:
+        return Pipeline([*parts[0][1], *last])
+    return Pipeline([("columns", _column_transformer(parts, is_dense=is_dense)), *last])
+
+
+def _column_transformer(parts: Sequence[tuple[str, list[tuple[str, Any]], Any]], *, is_dense: bool) -> Any:
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
 
-    numeric = [index for index, column in enumerate(columns) if column.kind == "numeric"]
-    categorical = [index for index, column in enumerate(columns) if column.kind == "categorical"]
-    number_steps = _number_steps(name, preprocessing, missing=any(columns[i].nullable for i in numeric))
-    if not categorical:
-        return Pipeline([*number_steps, ("model", clone(estimator))])
-    text_steps = _text_steps(preprocessing, missing=any(columns[i].nullable for i in categorical))
-    parts = [("categorical", _chain(text_steps), categorical)]
-    if numeric:
-        parts.insert(0, ("numeric", _chain(number_steps) if number_steps else "passthrough", numeric))
-    return Pipeline([("columns", ColumnTransformer(parts)), ("model", clone(estimator))])
+    transformers = [
+        (label, Pipeline(steps) if steps else "passthrough", positions) for label, steps, positions in parts
+    ]
+    return ColumnTransformer(transformers, sparse_threshold=0.0 if is_dense else 0.3)
 
 
-def _chain(steps: list[tuple[str, Any]]) -> Any:
-    from sklearn.pipeline import Pipeline
+def _groups(treatments: Sequence[Treatment]) -> list[tuple[str, Treatment, list[int]]]:
+    """Label, treatment and positions of columns that are treated together; each text column by itself.
 
-    return Pipeline(steps)
-
-
-def _number_steps(name: str, preprocessing: PreprocessingConfig, *, missing: bool) -> list[tuple[str, Any]]:
-    from sklearn import preprocessing as scalers
-    from sklearn.impute import SimpleImputer
-
-    steps: list[tuple[str, Any]] = []
-    if missing and preprocessing.imputation != "None":
-        strategy = _setting("imputation", preprocessing.imputation, _NUMERIC_STRATEGY)
-        # A fold may have no value at all of a sparse column, which must not change the number of columns.
-        steps.append(("impute", SimpleImputer(strategy=strategy, keep_empty_features=True)))
-    scaling = preprocessing.scaling
-    if scaling == "Auto":
-        scaling = "Standard" if name in _SCALED else "None"
-    if scaling != "None":
-        steps.append(("scale", getattr(scalers, _setting("scaling", scaling, _SCALERS))()))
-    return steps
+    Numbers, times, categories, texts; within a kind, in the order of the columns.
+    """
+    grouped: dict[tuple[Treatment, int], list[int]] = {}
+    for position, treatment in enumerate(treatments):
+        grouped.setdefault((treatment, position if treatment.kind == "text" else -1), []).append(position)
+    counts: dict[str, int] = {}
+    result = []
+    for (treatment, _), positions in sorted(grouped.items(), key=lambda item: KINDS.index(item[0][0].kind)):
+        count = counts[treatment.kind] = counts.get(treatment.kind, 0) + 1
+        result.append((treatment.kind if count == 1 else f"{treatment.kind}{count}", treatment, positions))
+    return result
 
 
-def _text_steps(preprocessing: PreprocessingConfig, *, missing: bool) -> list[tuple[str, Any]]:
-    from sklearn.impute import SimpleImputer
-    from sklearn.preprocessing import OneHotEncoder
-
-    steps: list[tuple[str, Any]] = [("encode", OneHotEncoder(handle_unknown="ignore", sparse_output=False))]
-    if missing and preprocessing.imputation != "None":
-        imputer = SimpleImputer(missing_values=MISSING_TEXT, strategy="most_frequent", keep_empty_features=True)
-        steps.insert(0, ("impute", imputer))
-    return steps
+def _auto_scaling(name: str) -> str:
+    if name in _COUNTING:
+        return "MinMax"
+    return "Standard" if name in _SCALED else "None"
 
 
-def _setting(field: str, value: str, known: dict[str, str]) -> str:
-    if value not in known:
-        raise RefusedError(
-            "BadPreprocessing",
-            f"{field} must be Auto, None, {', '.join(k for k in known if k != 'Auto')}; found {value!r}",
-        )
-    return known[value]
+def _takes_sparse(estimator: Any) -> bool:
+    from sklearn.utils import get_tags
+
+    return bool(get_tags(estimator).input_tags.sparse)
