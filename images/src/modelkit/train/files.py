@@ -25,14 +25,14 @@ _CONFIDENCE = 0.95
 
 def build_files(run: Finished) -> dict[str, bytes]:
     """Every file of the version but the manifest."""
-    importance = _importance(run)
-    metrics = _metrics(run)
+    importance = measure_importance(run)
+    metrics = describe_metrics(run)
     built = {
         files.MODEL_SKOPS: dump_native(run.pipeline),
         files.SIGNATURE: dump_signature(run.signature),
-        files.METRICS: _json(metrics),
-        files.PROFILE: _json(_profile(run)),
-        files.IMPORTANCE: _json(
+        files.METRICS: to_json(metrics),
+        files.PROFILE: to_json(describe_rows(run)),
+        files.IMPORTANCE: to_json(
             {
                 "metric": run.metric,
                 "features": [
@@ -40,7 +40,7 @@ def build_files(run: Finished) -> dict[str, bytes]:
                 ],
             }
         ),
-        files.SAMPLES: _json(_samples(run)),
+        files.SAMPLES: to_json(describe_samples(run)),
         files.CARD: build_card(run, metrics, importance).encode(),
     }
     if run.export.model is not None:
@@ -48,7 +48,8 @@ def build_files(run: Finished) -> dict[str, bytes]:
     return built
 
 
-def _metrics(run: Finished) -> dict[str, Any]:
+def describe_metrics(run: Finished) -> dict[str, Any]:
+    """The content of metrics.json."""
     result = run.result
     return {
         "task": result.task,
@@ -81,7 +82,8 @@ def _metrics(run: Finished) -> dict[str, Any]:
     }
 
 
-def _profile(run: Finished) -> dict[str, Any]:
+def describe_rows(run: Finished) -> dict[str, Any]:
+    """The content of profile.json."""
     rows = run.parts.profiled
     return build_profile(
         {column.name: column_of(rows, index) for index, column in enumerate(run.columns)},
@@ -93,7 +95,8 @@ def _profile(run: Finished) -> dict[str, Any]:
     )
 
 
-def _importance(run: Finished) -> list[Importance]:
+def measure_importance(run: Finished) -> list[Importance]:
+    """Permutation importance of the model as it will be served, on the evaluation rows."""
     answers = run.answers
 
     def predict(rows: Array, truth: Array) -> Answers:
@@ -107,7 +110,7 @@ def _importance(run: Finished) -> list[Importance]:
     )
 
 
-def _samples(run: Finished) -> dict[str, Any]:
+def describe_samples(run: Finished) -> dict[str, Any]:
     """Warm-up rows and the answers that a server of this version must give to them."""
     count = min(_SAMPLES, len(run.answers.truth))
     rows: Rows = take(run.parts.evaluation.rows, np.arange(count))
@@ -137,5 +140,6 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _json(plain: Any) -> bytes:
+def to_json(plain: Any) -> bytes:
+    """The bytes of a JSON file of a version; raises ValueError for NaN."""
     return json.dumps(plain, indent=1, allow_nan=False).encode()
