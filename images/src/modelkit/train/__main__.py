@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 
 from modelkit.artifact.version import ArtifactError
@@ -21,6 +22,7 @@ from modelkit.contract.result import TrainingResult, termination_message
 from modelkit.errors import RefusedError, StoreError, StorePermissionError
 from modelkit.logs import set_up_logging
 from modelkit.train.cores import available_cores, limit_native_threads
+from modelkit.train.usage import Meter
 
 logger = logging.getLogger("modelkit.train")
 
@@ -32,7 +34,9 @@ def main(environ: MutableMapping[str, str]) -> ExitCode:
     """Train as `environ` says; writes the termination message and returns the exit code."""
     set_up_logging()
     limit_native_threads(environ)
-    result, code = _train(environ)
+    with Meter() as meter:
+        result, code = _train(environ)
+        result = replace(result, usage=meter.usage(plus=result.usage))
     _report(result, Path(environ.get(TERMINATION_LOG_VARIABLE, TERMINATION_LOG)))
     if result.outcome == "Succeeded":
         logger.info("trained", extra={"path": result.path, "digest": result.digest, "seconds": result.seconds})
