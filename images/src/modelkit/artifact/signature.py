@@ -1,7 +1,8 @@
 """signature.json: what a version takes and gives, read by server, monitor and the next training run.
 
 The boundary's rule for missing values holds in every reader: a missing number is NaN, a missing text is the empty
-string. Whole numbers and booleans enter the model as floating point.
+string. Whole numbers and booleans enter the model as floating point, a moment as seconds since 1970 UTC. A category
+that is a whole number or a boolean outside (its dtype) is text to the model: `3` or `true`.
 """
 
 import json
@@ -12,7 +13,7 @@ from modelkit.artifact.version import ArtifactError
 from modelkit.contract.codec import ContractError, from_plain
 
 MISSING_TEXT = ""
-"""What a missing value of a `string` input is to the model."""
+"""What a missing value of a categorical or text input is to the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +22,9 @@ class InputColumn:
 
     name: str
     dtype: str
-    """float64, int64, bool or string."""
+    """What a client sends: float64, int64, bool, string or datetime (ISO 8601 text, or seconds since 1970 UTC)."""
     kind: str
-    """numeric or categorical."""
+    """What the model sees: numeric (float64), categorical (text that names a category) or text (words)."""
     nullable: bool
     """May the value be missing? False: the training data had none missing and the model doesn't expect any."""
 

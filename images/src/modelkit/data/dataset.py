@@ -14,7 +14,9 @@ from pandas.api import types
 
 from modelkit.artifact.signature import InputColumn
 from modelkit.contract.config import DataConfig
-from modelkit.data.columns import Rows, infer_columns, to_rows
+from modelkit.data.columns import Rows, to_rows
+from modelkit.data.kinds import CATEGORICAL, NUMERIC, infer_columns
+from modelkit.data.roles import read_groups, read_times, read_weights
 from modelkit.data.suggest import enumerate_names, suggest
 from modelkit.errors import RefusedError
 
@@ -40,6 +42,12 @@ class Dataset:
     """Sorted labels; None for regression."""
     notes: tuple[str, ...]
     """What was left out and why, for the model card."""
+    weights: NDArray[np.float64] | None = None
+    """[n] at least 0, the rows' weights; None: every row counts the same."""
+    groups: NDArray[np.int64] | None = None
+    """[n] codes, the same for rows that must stay together; None without a group column."""
+    times: NDArray[np.float64] | None = None
+    """[n] what orders the rows, oldest first: seconds since 1970 UTC or the column's numbers; None without one."""
 
     def rows(self) -> Rows:
         """The model's view of every row."""
@@ -54,8 +62,22 @@ def build_dataset(frame: pd.DataFrame, config: DataConfig, task: str) -> Dataset
     target = read_labels(kept[config.target], config) if task == CLASSIFICATION else _numbers(kept, config)
     classes = tuple(sorted(set(target.tolist()))) if task == CLASSIFICATION else None
     _refuse_hopeless_target(target, classes, config)
-    columns, notes = _usable(kept, infer_columns(kept, names), config)
-    return Dataset(kept, tuple(columns), target, classes, (*target_notes, *notes))
+    columns, notes = _usable(kept, infer_columns(kept, names, stated_types(config)), config)
+    return Dataset(
+        frame=kept,
+        columns=tuple(columns),
+        target=target,
+        classes=classes,
+        notes=(*target_notes, *notes),
+        weights=None if config.weight is None else read_weights(config.weight, kept[config.weight]),
+        groups=None if config.group is None else read_groups(config.group, kept[config.group]),
+        times=None if config.time is None else read_times(config.time, kept[config.time]),
+    )
+
+
+def stated_types(config: DataConfig) -> dict[str, str]:
+    """The types that the configuration states, by column."""
+    return {column.name: column.type for column in config.columns}
 
 
 def read_labels(values: "pd.Series[Any]", config: DataConfig) -> NDArray[Any]:
@@ -80,7 +102,9 @@ def read_labels(values: "pd.Series[Any]", config: DataConfig) -> NDArray[Any]:
 
 def _feature_names(frame: pd.DataFrame, config: DataConfig) -> list[str]:
     known = list(frame.columns)
-    for name in (config.target, *config.features):
+    roles = {"weight": config.weight, "group": config.group, "time": config.time}
+    special = [name for name in roles.values() if name is not None]
+    for name in (config.target, *config.features, *special, *stated_types(config)):
         if name not in known:
             raise RefusedError(
                 "ColumnNotFound",
@@ -89,9 +113,13 @@ def _feature_names(frame: pd.DataFrame, config: DataConfig) -> list[str]:
             )
     if config.target in config.features:
         raise RefusedError("TargetIsFeature", f"the target {config.target!r} must not be one of the features")
-    names = list(dict.fromkeys(config.features)) or [name for name in known if name != config.target]
+    for role, column in roles.items():
+        if column == config.target:
+            raise RefusedError("TargetHasRole", f"the target {column!r} must not be the {role} column too")
+    names = list(dict.fromkeys(config.features)) or [name for name in known if name not in {config.target, *special}]
     if not names:
-        raise RefusedError("EmptyData", f"{config.display_uri} has no column beside the target")
+        beside = ", ".join(["the target", *(f"the {role}" for role, column in roles.items() if column)])
+        raise RefusedError("EmptyData", f"{config.display_uri} has no column beside {beside}")
     return names
 
 
@@ -152,8 +180,9 @@ def _usable(
     frame: pd.DataFrame, columns: Sequence[InputColumn], config: DataConfig
 ) -> tuple[list[InputColumn], list[str]]:
     usable, notes = [], []
+    stated = stated_types(config)
     for column in columns:
-        if problem := _useless(frame[column.name], column):
+        if problem := _useless(frame[column.name], column, is_stated=column.name in stated):
             notes.append(f"column {column.name!r} {problem} and was left out")
         else:
             usable.append(column)
@@ -166,14 +195,14 @@ def _usable(
     return usable, notes
 
 
-def _useless(values: "pd.Series[Any]", column: InputColumn) -> str | None:
+def _useless(values: "pd.Series[Any]", column: InputColumn, *, is_stated: bool) -> str | None:
     distinct = int(values.nunique())
     if distinct == 0:
         return "is empty"
-    if column.kind == "numeric":
+    if column.kind == NUMERIC:
         return "holds a single value" if distinct == 1 else None
     if distinct == 1 and not column.nullable:
         return "holds a single value"
-    if distinct > max(_MOST_CATEGORIES, len(values) // 2):
+    if not is_stated and column.kind == CATEGORICAL and distinct > max(_MOST_CATEGORIES, len(values) // 2):
         return f"holds {distinct} different texts in {len(values)} rows, like an identifier,"
     return None

@@ -7,6 +7,9 @@ what a difference means is decided by the monitor's checks.
 Numeric bins are quantiles of the reference, `(-inf, e0], (e0, e1], …, (ek, inf)`: the outer bins are open, so
 that every later value has a bin. A feature with few distinct values gets one bin per value. Categorical
 features keep the counts of their most frequent categories, of the others together, and of missing values.
+
+Two kinds have no distribution of their own values and are counted over the bins of something else. Of a text it is
+the length in characters; of a moment only whether it is there, because time goes on and would always look drifted.
 """
 
 from collections import Counter
@@ -24,7 +27,9 @@ FORMAT = 1
 
 NUMERIC = "numeric"
 CATEGORICAL = "categorical"
-KINDS = (NUMERIC, CATEGORICAL)
+TEXT = "text"
+TIME = "time"
+KINDS = (NUMERIC, CATEGORICAL, TEXT, TIME)
 
 BINS = 10
 """Quantile bins per numeric feature, as is usual for the population stability index."""
@@ -86,8 +91,9 @@ def build_profile(
     """The content of profile.json: plain JSON types, no NaN.
 
     `features`: one array of n rows per input column; numeric (NaN is missing) or objects (None or NaN is
-    missing). `kinds`: `numeric` or `categorical` per column. `predictions`: m predicted labels or values, and
-    `scores`, when the model has probabilities, an (m, classes) array in the order of `classes`. They must
+    missing). `kinds`: `numeric`, `categorical`, `text` or `time` (seconds) per column. `predictions`: m
+    predicted labels or values, and `scores`, when the model has probabilities, an (m, classes) array in the
+    order of `classes`. They must
     come from rows that the model was not fitted on (the test part): predictions on training rows are more
     certain than any later ones, and every window would look drifted. m may differ from n. `task`:
     Classification or Regression.
@@ -95,7 +101,7 @@ def build_profile(
     if missing := [name for name in features if kinds.get(name) not in KINDS]:
         raise RefusedError(
             "UnknownFeatureKind",
-            f"column {missing[0]!r} has the kind {kinds.get(missing[0])!r}; expected {' or '.join(KINDS)}",
+            f"column {missing[0]!r} has the kind {kinds.get(missing[0])!r}; expected one of {', '.join(KINDS)}",
         )
     entries = {name: _build_entry(np.asarray(values), kinds[name]) for name, values in features.items()}
     labels = np.asarray(predictions)
@@ -122,9 +128,22 @@ def confidence_score(probabilities: Array) -> Array:
     return probabilities[:, -1] if probabilities.shape[1] == 2 else probabilities.max(axis=1)
 
 
+def is_length(profile_entry: Mapping[str, Any]) -> bool:
+    """Does the entry count the lengths of texts, as `text_lengths` gives them?"""
+    return profile_entry.get("measure") == "length"
+
+
+def text_lengths(values: Array) -> NDArray[np.float64]:
+    """Characters of each text [n]; NaN for the empty text and what is no text."""
+    lengths = [len(value) or np.nan if isinstance(value, str) else np.nan for value in values.tolist()]
+    return np.array(lengths, dtype=np.float64)
+
+
 def count_feature(profile_entry: Mapping[str, Any], array: Array) -> Histogram:
     """Count a one-dimensional array over the bins of its entry (from `features`, `predictions` or
     `scores`)."""
+    if is_length(profile_entry):
+        return count_numeric(profile_entry, text_lengths(array))
     if profile_entry["kind"] == NUMERIC:
         return count_numeric(profile_entry, array)
     return count_categories(profile_entry, _count_values(array))
@@ -211,7 +230,20 @@ def parse_numbers(array: Array) -> tuple[NDArray[np.floating[Any]], int]:
 
 
 def _build_entry(values: Array, kind: str) -> dict[str, Any]:
+    if kind == TEXT:
+        return {**_build_numeric(text_lengths(values)), "measure": "length"}
+    if kind == TIME:
+        return _build_presence(values)
     return _build_numeric(values) if kind == NUMERIC else _build_categorical(_count_values(values))
+
+
+def _build_presence(array: Array) -> dict[str, Any]:
+    """A numeric entry of one bin without bounds: every number is in it."""
+    values, _ = parse_numbers(array)
+    present = int(np.count_nonzero(~np.isnan(values)))
+    statistics = dict.fromkeys(("min", "max", "mean", "std"))
+    counts = {"rows": len(values), "counts": [present], "nulls": len(values) - present}
+    return {"kind": NUMERIC, "edges": [], **statistics, **counts, "measure": "presence"}
 
 
 def _build_numeric(array: Array) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from modelkit.data.profile import (
     confidence_score,
     count_categories,
     count_numeric,
+    is_length,
     parse_numbers,
     reference_histogram,
 )
@@ -112,6 +113,8 @@ def _compare(name: str, entry: Mapping[str, Any], values: "pa.ChunkedArray | Non
     if values is None or str(values.type) == "null":
         empty = np.zeros_like(reference_histogram(entry).counts)
         return _column(name, entry, Histogram(counts=empty, nulls=rows))
+    if is_length(entry):
+        values = _lengths(values)
     if entry["kind"] == NUMERIC:
         return _column(name, entry, _count_numbers(entry, values))
     frequencies = values.value_counts()
@@ -131,6 +134,15 @@ def _count_numbers(entry: Mapping[str, Any], values: "pa.ChunkedArray") -> Histo
         counted = count_numeric(entry, _to_array(present))
         histogram += counted + Histogram(counts=np.zeros_like(counted.counts), nulls=chunk.null_count)
     return histogram
+
+
+def _lengths(texts: "pa.ChunkedArray") -> "pa.ChunkedArray":
+    """Characters of each text, null for a missing or an empty one: what `profile.text_lengths` gives."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lengths = pc.utf8_length(texts.cast(pa.string()))
+    return pc.if_else(pc.equal(lengths, 0), None, lengths)
 
 
 def _to_floats(values: "pa.ChunkedArray") -> NDArray[np.float64]:

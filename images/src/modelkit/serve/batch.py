@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelkit.artifact.moments import to_seconds
 from modelkit.artifact.signature import MISSING_TEXT, InputColumn, Signature
 from modelkit.serve.errors import MalformedRequestError
 
@@ -57,7 +58,7 @@ class Features:
     names: tuple[str, ...]
     positions: dict[str, int]
     textual: bool
-    """Is any column text?"""
+    """Does the model see any column as text?"""
     plain: bool
     """Are all columns float64? Then a row of numbers needs no check per column."""
 
@@ -70,7 +71,7 @@ class Features:
             columns=signature.inputs,
             names=names,
             positions={name: index for index, name in enumerate(names)},
-            textual="string" in kinds,
+            textual=any(column.kind != "numeric" for column in signature.inputs),
             plain=kinds == {"float64"},
         )
 
@@ -90,7 +91,8 @@ def build_matrix(features: Features, matrix: FloatMatrix) -> Batch:
     """A number matrix [rows, features] in the signature's order as a batch; raises MalformedRequestError."""
     if features.textual:
         raise MalformedRequestError(
-            "the model has text columns, which one number tensor can't hold; send one named tensor per column"
+            "the model has text or category columns, which one number tensor can't hold; send one named tensor per "
+            "column"
         )
     if not features.plain:
         for index, column in enumerate(features.columns):
@@ -117,6 +119,8 @@ def build_column(column: InputColumn, values: list[Any]) -> Column:
         if not kinds <= {str}:
             raise _wrong_type(column, "text", kinds)
         return np.array([MISSING_TEXT if value is None else value for value in values], dtype=object)
+    if column.dtype == "datetime":
+        return _build_moments(column, values, kinds)
     if column.dtype == "bool":
         if not kinds <= {bool, int}:
             raise _wrong_type(column, "true or false", kinds)
@@ -124,7 +128,7 @@ def build_column(column: InputColumn, values: list[Any]) -> Column:
         raise _wrong_type(column, "numbers", kinds)
     numbers = np.array(values, dtype=np.float64)
     _check_numbers(column, numbers)
-    return numbers
+    return numbers if column.kind == "numeric" else _name_codes(column, numbers)
 
 
 def missing_columns(features: Features, found: Callable[[str], bool]) -> MalformedRequestError | None:
@@ -165,6 +169,26 @@ def _numbers(rows: Sequence[Sequence[Any]]) -> FloatMatrix | None:
         return None
     flat = np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=len(rows) * width)
     return flat.reshape(len(rows), width)
+
+
+def _build_moments(column: InputColumn, values: list[Any], kinds: set[type]) -> FloatMatrix:
+    """Seconds since 1970 UTC of ISO 8601 text, or of numbers that are such seconds already."""
+    if not kinds <= {str, int, float}:
+        raise _wrong_type(column, "dates", kinds)
+    try:
+        return np.array([to_seconds(value) if isinstance(value, str) else value for value in values], dtype=np.float64)
+    except ValueError:
+        raise MalformedRequestError(
+            f"the column {show(column.name)} must hold ISO 8601 dates such as 2026-03-01T12:00:00Z (or seconds "
+            "since 1970)"
+        ) from None
+
+
+def _name_codes(column: InputColumn, numbers: FloatMatrix) -> Column:
+    """Checked numbers of a category as the names that the model knows them by, as `data.values` gives them."""
+    names = ("false", "true") if column.dtype == "bool" else None
+    texts = [MISSING_TEXT if value != value else names[int(value)] if names else str(int(value)) for value in numbers]
+    return np.array(texts, dtype=object)
 
 
 def _check_numbers(column: InputColumn, numbers: FloatMatrix) -> None:

@@ -61,7 +61,7 @@ class RowFormat:
     features: Features
 
     def record(self, values: Sequence[Any]) -> dict[str, Any]:
-        """A row by column name, in the JSON types of the signature; missing is null."""
+        """A row by column name, in the JSON types of the signature, a moment in seconds; missing is null."""
         if self.features.plain:
             # NaN needs no care: it becomes null in JSON.
             return dict(zip(self.features.names, values, strict=True))
@@ -238,6 +238,9 @@ def _segments(items: Sequence[Pending]) -> Iterator[tuple[str, SegmentBuilder]]:
 def _plain(column: InputColumn, value: Any) -> Any:
     if column.dtype == "string":
         return None if column.nullable and value == MISSING_TEXT else value
+    if column.kind != "numeric":
+        # A category that is a whole number or a boolean outside.
+        return None if value == MISSING_TEXT else value == "true" if column.dtype == "bool" else int(value)
     if isnan(value):
         return None
     if column.dtype == "int64":

@@ -31,7 +31,7 @@ from modelkit.serve.body import check_id, check_rows, parse_json
 from modelkit.serve.errors import MalformedRequestError
 from modelkit.serve.model import Answer
 
-_DATATYPES = {"float64": "FP64", "int64": "INT64", "bool": "BOOL", "string": "BYTES"}
+_DATATYPES = {"float64": "FP64", "int64": "INT64", "bool": "BOOL", "string": "BYTES", "datetime": "BYTES"}
 _INTEGERS = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 _JSON_TYPES: dict[str, frozenset[type]] = {
     "BOOL": frozenset({bool}),

@@ -15,6 +15,7 @@ from modelkit.artifact.version import ArtifactError, fetch_version
 from modelkit.contract.config import TrainerConfig, VersionRef
 from modelkit.contract.result import ChampionResult
 from modelkit.data.columns import as_array, to_rows
+from modelkit.data.kinds import DATETIME, TEXT
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.bootstrap import paired_differences
 from modelkit.evaluate.metrics import compute_metrics
@@ -61,14 +62,23 @@ def _check_fit(signature: Signature, frame: pd.DataFrame, columns: Sequence[Inpu
         raise ChampionError(f"{version} is for {signature.task}, this run for {new.task}")
     if new.classes is not None and not set(signature.classes or ()) & set(new.classes):
         raise ChampionError(f"{version} knows none of this run's classes")
-    kinds = {column.name: column.kind for column in columns}
+    kinds = {column.name: _kind(column) for column in columns}
     for wanted in signature.inputs:
         if wanted.name not in frame.columns:
             raise ChampionError(f"{version} needs the column {wanted.name!r}, which the data doesn't have")
-        if (kind := kinds.get(wanted.name, wanted.kind)) != wanted.kind:
-            raise ChampionError(f"{version} needs {wanted.kind} values in column {wanted.name!r}; they are {kind} now")
+        if (kind := kinds.get(wanted.name, _kind(wanted))) != _kind(wanted):
+            raise ChampionError(
+                f"{version} needs {_kind(wanted)} values in column {wanted.name!r}; they are {kind} now"
+            )
         if not wanted.nullable and frame[wanted.name].isna().any():
             raise ChampionError(f"{version} takes no missing values in column {wanted.name!r}; the data has some now")
+
+
+def _kind(column: InputColumn) -> str:
+    """What a value must be to be read as the column's; a text is read the same whether it is a label or words."""
+    if column.dtype == DATETIME:
+        return "time"
+    return "categorical" if column.kind == TEXT else column.kind
 
 
 def _is_finite(values: NDArray[Any] | None) -> bool:

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from modelkit.artifact.moments import to_text
 from modelkit.artifact.native import dump_native
-from modelkit.artifact.signature import dump_signature
+from modelkit.artifact.signature import InputColumn, dump_signature
 from modelkit.contract import files
 from modelkit.contract.codec import to_plain
 from modelkit.data.columns import Rows, as_array, column_of, take
-from modelkit.data.profile import build_profile
+from modelkit.data.kinds import DATETIME, NUMERIC
+from modelkit.data.profile import TIME, build_profile
 from modelkit.evaluate.answers import Answers, Array
 from modelkit.evaluate.bootstrap import metric_intervals
 from modelkit.evaluate.confusion import describe_classes
@@ -87,7 +89,7 @@ def describe_rows(run: Finished) -> dict[str, Any]:
     rows = run.parts.profiled
     return build_profile(
         {column.name: column_of(rows, index) for index, column in enumerate(run.columns)},
-        {column.name: column.kind for column in run.columns},
+        {column.name: TIME if column.dtype == DATETIME else column.kind for column in run.columns},
         run.answers.predictions,
         run.answers.probabilities,
         run.answers.task,
@@ -117,7 +119,7 @@ def describe_samples(run: Finished) -> dict[str, Any]:
     predictions, probabilities = run.serve(as_array(rows))
     return {
         "rows": [
-            {column.name: _plain(value, column.dtype) for column, value in zip(run.columns, values, strict=True)}
+            {column.name: _plain(value, column) for column, value in zip(run.columns, values, strict=True)}
             for values in as_array(rows).tolist()
         ],
         "predictions": predictions.tolist(),
@@ -125,15 +127,19 @@ def describe_samples(run: Finished) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any, dtype: str) -> Any:
+def _plain(value: Any, column: InputColumn) -> Any:
     """The model's view of a value as a client would send it."""
-    if dtype == "string":
-        return value or None
+    if column.kind != NUMERIC:
+        if column.dtype == "string" or not value:
+            return value or None
+        return value == "true" if column.dtype == "bool" else int(value)
     if np.isnan(value):
         return None
-    if dtype == "bool":
+    if column.dtype == "bool":
         return bool(value)
-    return int(value) if dtype == "int64" and float(value).is_integer() else float(value)
+    if column.dtype == DATETIME:
+        return to_text(value)
+    return int(value) if column.dtype == "int64" and float(value).is_integer() else float(value)
 
 
 def _finite(value: float) -> float | None:
