@@ -56,7 +56,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_listed_types_belong_to_the_libraries_that_train() -> None:
-    assert all(name.split(".")[0] in {"numpy", "sklearn"} for name in TRUSTED_TYPES)
+    assert all(name.split(".")[0] in {"modelkit", "numpy", "sklearn"} for name in TRUSTED_TYPES)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from modelkit.artifact.version import ArtifactError
 from modelkit.contract.files import MODEL_SKOPS
 
 TRUSTED_TYPES = (
+    "modelkit.artifact.selector.FeatureSelector",
+    "modelkit.artifact.transformers.TimeFeatures",
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLoss",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
@@ -23,6 +25,8 @@ TRUSTED_TYPES = (
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
     "sklearn.metrics._dist_metrics.ManhattanDistance64",
     "sklearn.metrics._dist_metrics.MinkowskiDistance64",
+    "sklearn.model_selection._split.KFold",
+    "sklearn.model_selection._split.StratifiedKFold",
     "sklearn.neighbors._ball_tree.BallTree",
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",

@@ -167,10 +167,11 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
             model = LinearSVC(
                 penalty="l1", dual=False, C=_L1_CLASSIFIER_C, max_iter=_ITERATIONS, random_state=self.seed
             )
-            return np.abs(model.fit(scaled, target).coef_).sum(axis=0)
+            return np.asarray(np.abs(model.fit(scaled, target).coef_).sum(axis=0))
         # The penalty is meant for a target of unit spread.
         standard = (target - target.mean()) / (target.std() or 1.0)
-        return np.abs(Lasso(alpha=_L1_REGRESSOR_ALPHA, max_iter=_ITERATIONS).fit(scaled, standard).coef_)
+        lasso = Lasso(alpha=_L1_REGRESSOR_ALPHA, max_iter=_ITERATIONS)
+        return np.asarray(np.abs(lasso.fit(scaled, standard).coef_))
 
     def _eliminate(self, values: Matrix, target: NDArray[Any], wanted: int) -> NDArray[np.intp]:
         from sklearn.feature_selection import RFE

@@ -4,6 +4,7 @@ Everything that is learnt from data is inside it, so it is fitted on training ro
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from modelkit.artifact.signature import InputColumn
@@ -91,7 +92,7 @@ def build_pipeline(
     if task is None:
         task = "Classification" if name in CLASSIFIERS else "Regression"
     is_dense = selection is not None or not _takes_sparse(estimator)
-    groups = _groups(decide_treatments(columns, preprocessing, scaling=_auto_scaling(name), rows=rows))
+    groups = _groups(columns, decide_treatments(columns, preprocessing, scaling=_auto_scaling(name), rows=rows))
     fewest = QUANTILES if rows is None else len(rows) // _SMALLEST_FOLD
     parts = []
     for label, treatment, positions in groups:
@@ -118,10 +119,11 @@ def _column_transformer(parts: Sequence[tuple[str, list[tuple[str, Any]], Any]],
     return ColumnTransformer(transformers, sparse_threshold=0.0 if is_dense else 0.3)
 
 
-def _groups(treatments: Sequence[Treatment]) -> list[tuple[str, Treatment, list[int]]]:
+def _groups(columns: Sequence[InputColumn], treatments: Sequence[Treatment]) -> list[tuple[str, Treatment, list[int]]]:
     """Label, treatment and positions of columns that are treated together; each text column by itself.
 
-    Numbers, times, categories, texts; within a kind, in the order of the columns.
+    Numbers, times, categories, texts; within a kind, in the order of the columns. Where none of them misses a value,
+    nothing is filled in.
     """
     grouped: dict[tuple[Treatment, int], list[int]] = {}
     for position, treatment in enumerate(treatments):
@@ -130,6 +132,8 @@ def _groups(treatments: Sequence[Treatment]) -> list[tuple[str, Treatment, list[
     result = []
     for (treatment, _), positions in sorted(grouped.items(), key=lambda item: KINDS.index(item[0][0].kind)):
         count = counts[treatment.kind] = counts.get(treatment.kind, 0) + 1
+        if not any(columns[position].nullable for position in positions):
+            treatment = replace(treatment, imputation="None")
         result.append((treatment.kind if count == 1 else f"{treatment.kind}{count}", treatment, positions))
     return result
 

@@ -38,10 +38,12 @@ from modelkit.train.export import export_onnx
 from modelkit.train.feedback import Feedback, read_feedback
 from modelkit.train.files import build_files
 from modelkit.train.finished import Finished
-from modelkit.train.parts import Parts, divide
+from modelkit.train.folds import count_folds
+from modelkit.train.incomplete import drop_incomplete
+from modelkit.train.parts import Labelled, Parts, divide
 from modelkit.train.pipeline import build_pipeline
 from modelkit.train.progress import Progress
-from modelkit.train.search import Trial, answer, fit, rank_trials
+from modelkit.train.search import Trial, answer, fit, rank_trials, takes_weights
 
 logger = logging.getLogger(__name__)
 
@@ -65,16 +67,34 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     metric = resolve_metric(config, task)
     candidates = build_candidates(config, metric)
     dataset, feedback = read_rows(config, environ, store, task, progress)
-    parts = divide(dataset, feedback, config)
+    parts = drop_incomplete(divide(dataset, feedback, config), dataset.columns, config.preprocessing)
     progress.count_rows("train", len(parts.train.target))
     progress.count_rows("test", len(parts.evaluation.target))
     trials = [
-        Trial(candidate, build_pipeline(candidate.name, candidate.estimator, dataset.columns, config.preprocessing))
+        Trial(
+            candidate,
+            build_pipeline(
+                candidate.name,
+                candidate.estimator,
+                dataset.columns,
+                config.preprocessing,
+                selection=config.selection,
+                task=task,
+                seed=config.seed,
+                rows=parts.train.rows,
+            ),
+        )
         for candidate in candidates
     ]
     with _collected_warnings() as warned:
         run = _train(config, metric, dataset, parts, trials, progress, cores)
-    notes = (*dataset.notes, *(feedback.notes if feedback else ()), *parts.notes, *warned)
+    notes = (
+        *dataset.notes,
+        *(feedback.notes if feedback else ()),
+        *parts.notes,
+        *_weight_notes(trials, parts),
+        *warned,
+    )
     result = _judge(run, store, dataset, feedback, progress)
     result = replace(result, seconds=round(time.monotonic() - started, 3), signed=sign is not None)
     progress.enter("Writing")
@@ -126,7 +146,7 @@ def _train(
     target = parts.train.target
     classes = None if dataset.classes is None else tuple(sorted(set(target.tolist())))
     progress.enter("Searching")
-    progress.expect_fits(len(trials) * config.folds)
+    progress.expect_fits(len(trials) * count_folds(len(target), config.folds, config.cross_validation))
     ranked = rank_trials(
         trials,
         parts.train.rows,
@@ -137,10 +157,14 @@ def _train(
         seed=config.seed,
         cores=cores,
         on_fit=progress.fit_done,
+        cross_validation=config.cross_validation,
+        weights=parts.train.weights,
+        groups=parts.train.groups,
+        times=parts.train.times,
     )
     progress.enter("Fitting")
-    fitted = fit(ranked[0], parts.train.rows, target, jobs=cores)
-    answers = answer(ranked[0], fitted, parts.evaluation.rows, parts.evaluation.target, classes)
+    fitted = fit(ranked[0], parts.train.rows, target, jobs=cores, weights=parts.train.weights)
+    answers = _answer(ranked[0], fitted, parts.evaluation, classes)
     progress.enter("Exporting")
     name = ranked[0].candidate.name
     source = parts.source_test
@@ -152,11 +176,25 @@ def _train(
         trials=ranked,
         pipeline=fitted,
         answers=answers,
-        source_answers=None if source is None else answer(ranked[0], fitted, source.rows, source.target, classes),
+        source_answers=None if source is None else _answer(ranked[0], fitted, source, classes),
         export=export_onnx(name, fitted, dataset.columns, parts.evaluation.rows, answers),
         result=TrainingResult(outcome="Succeeded"),
         notes=(),
         packages={package: importlib.metadata.version(package) for package in _PACKAGES},
+    )
+
+
+def _answer(trial: Trial, fitted: Any, part: Labelled, classes: tuple[Any, ...] | None) -> Answers:
+    return answer(trial, fitted, part.rows, part.target, classes, part.weights)
+
+
+def _weight_notes(trials: Sequence[Trial], parts: Parts) -> tuple[str, ...]:
+    if parts.train.weights is None:
+        return ()
+    return tuple(
+        f"{trial.candidate} takes no weights: to it every row counted the same"
+        for trial in trials
+        if not takes_weights(trial)
     )
 
 
@@ -170,7 +208,9 @@ def _judge(
         raise RefusedError(
             "FitFailed", f"{run.trials[0].candidate} has no finite answer to every test row; try other parameters"
         )
-    trivial = answer_trivially(answers.task, parts.train.target, answers.truth, answers.classes)
+    trivial = answer_trivially(
+        answers.task, parts.train.target, answers.truth, answers.classes, parts.train.weights, answers.weights
+    )
     champion, champion_message = compare_with_champion(run, store, dataset)
     return TrainingResult(
         outcome="Succeeded",
@@ -213,9 +253,11 @@ def digest_rows(columns: Sequence[InputColumn], parts: Parts) -> str:
     """sha256 over the model's view of every row that was learnt from or judged by, in order."""
     digest = hashlib.sha256()
     digest.update(json.dumps([[column.name, column.dtype] for column in columns]).encode())
-    for part in (parts.train, parts.evaluation):
+    for part in (parts.train, parts.evaluation, *([] if parts.validation is None else [parts.validation])):
         digest.update(_row_hashes(part.rows))
         digest.update(_row_hashes(pd.DataFrame({0: part.target})))
+        if part.weights is not None:
+            digest.update(_row_hashes(part.weights))
     return f"sha256:{digest.hexdigest()}"
 
 
