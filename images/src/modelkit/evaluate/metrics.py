@@ -14,7 +14,8 @@ percentage error is a share of 1, and can't be computed where a true value is 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -44,51 +45,138 @@ def compute_metrics(answers: Answers, names: Sequence[str] | None = None) -> dic
 def weighted_metrics(answers: Answers, names: Sequence[str], weights: Floats) -> dict[str, Floats]:
     """[B] values of each metric for B weightings [B, n] of the rows; NaN where it can't be computed.
 
-    The rows' own weights are multiplied in.
+    The rows' own weights are multiplied in. Many weightings in several calls are cheaper with one `Meter`.
     """
-    weights = _own(answers, weights)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if answers.task == CLASSIFICATION:
-            counts = _count(answers, weights)
-            return {name: _CLASSIFICATION[name](counts) for name in names}
-        errors = _measure(answers, weights)
-        return {name: _REGRESSION[name](errors) for name in names}
+    return Meter(answers).values(names, weights)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def weighted_class_scores(answers: Answers, weights: Floats) -> dict[str, Floats]:
+    """precision, recall and f1 of each class, [B, k], for B weightings [B, n] of the rows.
+
+    The rows' own weights are multiplied in. The classes are the model's, then those that only the truth has, sorted as
+    text.
+    """
+    return Meter(answers).class_scores(weights)
+
+
+class Meter:
+    """Measures one model's answers under many weightings: what no weighting changes is made once."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._own = answers.weights
+        self._rows = _Rows(answers) if answers.task == CLASSIFICATION else None
+        self._errors = None if self._rows is not None else _error_terms(answers)
+
+    def values(self, names: Sequence[str], weights: Floats) -> dict[str, Floats]:
+        """As `weighted_metrics`."""
+        weights = self._weigh(weights)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self._rows is not None:
+                counts = _Counts(self._rows, weights)
+                return {name: _CLASSIFICATION[name](counts) for name in names}
+            assert self._errors is not None
+            errors = _measure(self._errors, weights)
+            return {name: _REGRESSION[name](errors) for name in names}
+
+    def class_scores(self, weights: Floats) -> dict[str, Floats]:
+        """As `weighted_class_scores`; raises ValueError for a regression."""
+        if self._rows is None:
+            raise ValueError("a regression has no classes")
+        counts = _Counts(self._rows, self._weigh(weights))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {name: score(counts) for name, score in _PER_CLASS.items()}
+
+    def _weigh(self, weights: Floats) -> Floats:
+        return weights if self._own is None else weights * self._own
+
+
+class _Rows:
+    """A classifier's answers as numbers; the classes are the model's, then those that only the truth has."""
+
+    def __init__(self, answers: Answers) -> None:
+        known = list(answers.classes or ())
+        unknown = sorted(set(answers.truth.tolist()) - set(known), key=str)
+        self.truth = encode(answers.truth, [*known, *unknown])
+        self.predicted = encode(answers.predictions, [*known, *unknown])
+        self.every = len(known) + len(unknown)
+        self.classes = len(known)
+        """Classes of the model."""
+        self.probabilities: Floats | None = None
+        """[n, classes]; None also where the truth has a class that the model doesn't know."""
+        if answers.probabilities is not None and not unknown:
+            self.probabilities = answers.probabilities.astype(np.float64)
+        self._orders: dict[int, ranking.Order] = {}
+
+    @cached_property
+    def indicators(self) -> Floats:
+        """[n, 3 k]: hits, truth and prediction of each class as zeros and ones."""
+        every = np.arange(self.every)
+        is_class, says_class = self.truth[:, None] == every, self.predicted[:, None] == every
+        return np.column_stack([is_class & says_class, is_class, says_class]).astype(np.float64)
+
+    @cached_property
+    def log_losses(self) -> Floats:
+        """[n], in nats."""
+        assert self.probabilities is not None
+        chosen = self.probabilities[np.arange(len(self.truth)), self.truth] / self.probabilities.sum(axis=1)
+        smallest = np.finfo(np.float64).eps
+        return np.asarray(-np.log(np.clip(chosen, smallest, 1 - smallest)))
+
+    @cached_property
+    def squares(self) -> Floats:
+        """[n], Brier's squared distances."""
+        assert self.probabilities is not None
+        distances = (self.probabilities - (self.truth[:, None] == np.arange(self.classes))) ** 2
+        return np.asarray(distances[:, 1] if self.classes == 2 else distances.sum(axis=1))
+
+    def order(self, index: int) -> ranking.Order:
+        """The rows by the probability of a class."""
+        if index not in self._orders:
+            assert self.probabilities is not None
+            self._orders[index] = ranking.Order.of(self.truth == index, self.probabilities[:, index])
+        return self._orders[index]
+
+    @cached_property
+    def surest(self) -> ranking.Order:
+        """The rows by their largest probability; right answers are the positive ones."""
+        assert self.probabilities is not None
+        right = self.probabilities.argmax(axis=1) == self.truth
+        return ranking.Order.of(right, self.probabilities.max(axis=1))
+
+
 class _Counts:
-    """Weighted counts per class, [B, k]; the classes are the model's, then those that only the truth has."""
+    """A classifier's answers under B weightings; made as it is asked for."""
 
-    truth: NDArray[np.int64]
-    probabilities: Floats | None
-    classes: int
-    """Classes of the model."""
-    weights: Floats
-    total: Floats
-    hits: Floats
-    support: Floats
-    predicted: Floats
-    rankings: dict[int, ranking.Ranking] = field(default_factory=dict)
-    """By class, each made once: several metrics need it and making it is what costs time."""
+    def __init__(self, rows: _Rows, weights: Floats) -> None:
+        self.rows = rows
+        self.weights = weights
+        self.total = weights.sum(axis=1)
+        self._rankings: dict[int, ranking.Ranking] = {}
 
+    @cached_property
+    def _sums(self) -> Floats:
+        return self.weights @ self.rows.indicators
 
-def _count(answers: Answers, weights: Floats) -> _Counts:
-    known = list(answers.classes or ())
-    unknown = sorted(set(answers.truth.tolist()) - set(known), key=str)
-    truth = encode(answers.truth, [*known, *unknown])
-    predicted = encode(answers.predictions, [*known, *unknown])
-    every = np.arange(len(known) + len(unknown))
-    is_class, says_class = truth[:, None] == every, predicted[:, None] == every
-    return _Counts(
-        truth=truth,
-        probabilities=None if answers.probabilities is None else answers.probabilities.astype(np.float64),
-        classes=len(known),
-        weights=weights,
-        total=weights.sum(axis=1),
-        hits=weights @ (is_class & says_class),
-        support=weights @ is_class,
-        predicted=weights @ says_class,
-    )
+    @property
+    def hits(self) -> Floats:
+        """[B, k] weight of the rows of each class that are said to be of it."""
+        return self._sums[:, : self.rows.every]
+
+    @property
+    def support(self) -> Floats:
+        """[B, k] weight of the rows of each class."""
+        return self._sums[:, self.rows.every : 2 * self.rows.every]
+
+    @property
+    def predicted(self) -> Floats:
+        """[B, k] weight of the rows that are said to be of each class."""
+        return self._sums[:, 2 * self.rows.every :]
+
+    def ranking(self, index: int) -> ranking.Ranking:
+        """The rows by the probability of a class, made once: several metrics need it."""
+        if index not in self._rankings:
+            self._rankings[index] = ranking.weigh(self.rows.order(index), self.weights)
+        return self._rankings[index]
 
 
 def _accuracy(counts: _Counts) -> Floats:
@@ -120,21 +208,6 @@ _PER_CLASS: Mapping[str, Callable[[_Counts], Floats]] = MappingProxyType(
 )
 
 
-def weighted_class_scores(answers: Answers, weights: Floats) -> dict[str, Floats]:
-    """precision, recall and f1 of each class, [B, k], for B weightings [B, n] of the rows.
-
-    The rows' own weights are multiplied in. The classes are the model's, then those that only the truth has, sorted as
-    text.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        counts = _count(answers, _own(answers, weights))
-        return {name: score(counts) for name, score in _PER_CLASS.items()}
-
-
-def _own(answers: Answers, weights: Floats) -> Floats:
-    return weights if answers.weights is None else weights * answers.weights
-
-
 def _usual(counts: _Counts, scores: Floats) -> Floats:
     """Of the positive class for two classes, macro over the classes that occur for more."""
     return np.asarray(scores[:, 1]) if scores.shape[1] == 2 else _over_classes(counts, scores)
@@ -153,46 +226,32 @@ def _macro(scores: Floats, present: NDArray[np.bool_]) -> Floats:
 
 
 def _log_loss(counts: _Counts) -> Floats:
-    if counts.probabilities is None or counts.truth.max() >= counts.classes:
+    if counts.rows.probabilities is None:
         return _undefined(counts)
-    chosen = counts.probabilities[np.arange(len(counts.truth)), counts.truth]
-    chosen = chosen / counts.probabilities.sum(axis=1)
-    smallest = np.finfo(np.float64).eps
-    return np.asarray(counts.weights @ -np.log(np.clip(chosen, smallest, 1 - smallest)) / counts.total)
+    return np.asarray(counts.weights @ counts.rows.log_losses / counts.total)
 
 
 def _brier(counts: _Counts) -> Floats:
-    if counts.probabilities is None or counts.truth.max() >= counts.classes:
+    if counts.rows.probabilities is None:
         return _undefined(counts)
-    distances = (counts.probabilities - (counts.truth[:, None] == np.arange(counts.classes))) ** 2
-    each = distances[:, 1] if counts.classes == 2 else distances.sum(axis=1)
-    return np.asarray(counts.weights @ each / counts.total)
+    return np.asarray(counts.weights @ counts.rows.squares / counts.total)
 
 
 def _calibration_error(counts: _Counts) -> Floats:
-    if counts.probabilities is None or counts.truth.max() >= counts.classes:
+    if counts.rows.probabilities is None:
         return _undefined(counts)
-    if counts.classes == 2:
-        return ranking.calibration_error(_ranking(counts, 1))
-    right = counts.probabilities.argmax(axis=1) == counts.truth
-    return ranking.calibration_error(ranking.rank(right, counts.probabilities.max(axis=1), counts.weights))
+    if counts.rows.classes == 2:
+        return ranking.calibration_error(counts.ranking(1))
+    return ranking.calibration_error(ranking.weigh(counts.rows.surest, counts.weights))
 
 
 def _of_ranking(counts: _Counts, measure: Callable[[ranking.Ranking], Floats]) -> Floats:
     """Of the positive class for two classes, the mean of each against the rest for more."""
-    if counts.probabilities is None or counts.truth.max() >= counts.classes:
+    if counts.rows.probabilities is None:
         return _undefined(counts)
-    if counts.classes == 2:
-        return measure(_ranking(counts, 1))
-    return np.asarray(np.mean([measure(_ranking(counts, index)) for index in range(counts.classes)], axis=0))
-
-
-def _ranking(counts: _Counts, index: int) -> ranking.Ranking:
-    if index not in counts.rankings:
-        assert counts.probabilities is not None
-        scores = counts.probabilities[:, index]
-        counts.rankings[index] = ranking.rank(counts.truth == index, scores, counts.weights)
-    return counts.rankings[index]
+    if counts.rows.classes == 2:
+        return measure(counts.ranking(1))
+    return np.asarray(np.mean([measure(counts.ranking(index)) for index in range(counts.rows.classes)], axis=0))
 
 
 def _undefined(counts: _Counts) -> Floats:
@@ -211,17 +270,22 @@ class _Errors:
     """Of the truth around its weighted mean."""
 
 
-def _measure(answers: Answers, weights: Floats) -> _Errors:
+def _error_terms(answers: Answers) -> Floats:
+    """[n, 5]: squared, absolute and relative error, the truth around its mean and the square of that."""
     truth = answers.truth.astype(np.float64)
     residuals = truth - answers.predictions.astype(np.float64)
-    total = weights.sum(axis=1)
     shares = np.abs(residuals / truth) if np.all(truth) else np.full(len(truth), np.nan)
     centred = truth - truth.mean()  # or the difference of two large sums would lose the variance
+    return np.column_stack([residuals**2, np.abs(residuals), shares, centred, centred**2])
+
+
+def _measure(terms: Floats, weights: Floats) -> _Errors:
+    means = weights @ terms / weights.sum(axis=1, keepdims=True)
     return _Errors(
-        squared=weights @ residuals**2 / total,
-        absolute=weights @ np.abs(residuals) / total,
-        relative=weights @ shares / total,
-        variance=np.maximum(weights @ centred**2 / total - (weights @ centred / total) ** 2, 0.0),
+        squared=means[:, 0],
+        absolute=means[:, 1],
+        relative=means[:, 2],
+        variance=np.maximum(means[:, 4] - means[:, 3] ** 2, 0.0),
     )
 
 
