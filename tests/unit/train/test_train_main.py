@@ -20,7 +20,13 @@ from hypothesis import strategies as st
 from modelkit.contract import environment
 from modelkit.contract.codec import dumps, loads
 from modelkit.contract.config import CandidateConfig, ComparisonConfig, StoreConfig, TrainerConfig, VersionRef
-from modelkit.contract.result import ChampionResult, Difference, TrainingResult, termination_message
+from modelkit.contract.result import (
+    ChampionResult,
+    Difference,
+    TrainingResult,
+    read_termination_message,
+    termination_message,
+)
 from modelkit.train.__main__ import main
 from modelkit.train.cores import available_cores
 from modelkit.train.progress import Progress, served_metrics
@@ -50,7 +56,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainerCon
         environ = {"MODELLOOP_CONFIG": dumps(config), "MODELLOOP_TERMINATION_LOG": str(log), **settings}
         code = main(environ)
         assert log.stat().st_size <= 4096
-        return Ended(code, loads(TrainingResult, log.read_bytes()))
+        return Ended(code, read_termination_message(log.read_bytes()))
 
     return run_main
 
@@ -70,7 +76,7 @@ def test_the_process_ends_with_0_and_the_result(trainer: "Trainer", tmp_path: Pa
         "MODELLOOP_TERMINATION_LOG": str(log),
     }
     ended = subprocess.run([sys.executable, "-m", "modelkit.train"], env=environ, capture_output=True, check=False)
-    result = loads(TrainingResult, log.read_bytes())
+    result = read_termination_message(log.read_bytes())
     assert ended.returncode == 0, ended.stderr
     assert result.outcome == "Succeeded"
     assert result.digest is not None
@@ -186,7 +192,7 @@ def test_an_unreachable_store_may_be_tried_again(
 def test_a_configuration_of_another_release_is_refused(tmp_path: Path, text: str) -> None:
     log = tmp_path / "termination-log"
     assert main({"MODELLOOP_CONFIG": text, "MODELLOOP_TERMINATION_LOG": str(log)}) == 2
-    result = loads(TrainingResult, log.read_bytes())
+    result = read_termination_message(log.read_bytes())
     assert result.reason == "BadConfiguration"
     assert "operator and trainer image must match" in (result.message or "")
 
@@ -237,14 +243,14 @@ def test_a_termination_message_always_fits(
         )
     )
     assert len(text.encode()) <= environment.TERMINATION_MESSAGE_LIMIT
-    assert loads(TrainingResult, text).outcome == "Failed"
+    assert read_termination_message(text).outcome == "Failed"
 
 
 def test_a_long_message_keeps_its_beginning() -> None:
     text = termination_message(
         TrainingResult(outcome="Failed", reason="ColumnNotFound", message="column " + "é" * 5000)
     )
-    result = loads(TrainingResult, text)
+    result = read_termination_message(text)
     assert result.reason == "ColumnNotFound"
     assert (result.message or "").startswith("column é")
 
