@@ -1,7 +1,7 @@
 """Which rows a run learns from and which it is judged on."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from modelkit.contract.config import FeedbackConfig, TrainerConfig
 from modelkit.data.columns import Rows, concatenate, take, to_rows
 from modelkit.data.dataset import Dataset
-from modelkit.data.split import Split, split_rows
+from modelkit.data.split import Split, resolve_split, split_rows, split_table
 from modelkit.errors import RefusedError
 from modelkit.train.feedback import Feedback
 
@@ -23,6 +23,11 @@ RECENT_FRACTION = 0.4
 RECENT_MINIMUM = 20
 """Held-out captured rows below which the source's test part is the better judge."""
 
+_NO_VALIDATION = (
+    "only captured rows were learnt from, which are too few for a validation part of their own: a cross-validation "
+    "ranked the trials"
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
@@ -30,11 +35,27 @@ class Labelled:
 
     rows: Rows
     target: NDArray[Any]
+    weights: NDArray[np.float64] | None = None
+    """[n] at least 0; None: every row counts the same."""
+    groups: NDArray[np.int64] | None = None
+    """[n] codes of rows that stay together in the folds too."""
+    times: NDArray[np.float64] | None = None
+    """[n] what orders the rows, oldest first."""
+
+    def take(self, positions: NDArray[np.intp]) -> "Labelled":
+        """Some of the rows by position."""
+        return Labelled(
+            take(self.rows, positions),
+            self.target[positions],
+            weights=None if self.weights is None else self.weights[positions],
+            groups=None if self.groups is None else self.groups[positions],
+            times=None if self.times is None else self.times[positions],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """The run's rows by use. No row is in two of train, evaluation and source_test."""
+    """The run's rows by use. No row is in two of train, validation, evaluation and source_test."""
 
     train: Labelled
     evaluation: Labelled
@@ -47,6 +68,8 @@ class Parts:
     profiled: Rows
     """The world that the model will serve."""
     notes: tuple[str, ...] = ()
+    validation: Labelled | None = None
+    """What ranks the trials; None: a cross-validation of `train` does."""
 
 
 def divide(dataset: Dataset, feedback: Feedback | None, config: TrainerConfig) -> Parts:
@@ -54,35 +77,72 @@ def divide(dataset: Dataset, feedback: Feedback | None, config: TrainerConfig) -
 
     Captured rows are the evaluation rows when at least 20 of them, with two classes, can be held out.
     """
-    rows = dataset.rows()
     stratify = dataset.classes is not None
-    split = split_rows(dataset.target, config.test_fraction, config.seed, stratify=stratify)
-    train = Labelled(take(rows, split.train), dataset.target[split.train])
-    test = Labelled(take(rows, split.test), dataset.target[split.test])
-    on_test = Parts(train, test, dataset.frame.iloc[split.test], TEST, None, rows)
+    every = Labelled(dataset.rows(), dataset.target, dataset.weights, dataset.groups, dataset.times)
+    split = split_table(
+        every.target,
+        config.split,
+        config.test_fraction,
+        config.seed,
+        stratify=stratify,
+        groups=every.groups,
+        times=every.times,
+    )
+    on_test = Parts(
+        train=every.take(split.train),
+        evaluation=every.take(split.test),
+        evaluation_frame=dataset.frame.iloc[split.test],
+        evaluated_on=TEST,
+        source_test=None,
+        profiled=every.rows,
+        validation=None if split.validation is None else every.take(split.validation),
+    )
     if feedback is None or config.feedback is None:
         return on_test
-    recent = Labelled(to_rows(feedback.frame, dataset.columns), feedback.target)
-    held_out = _split_recent(recent.target, config.seed, stratify=stratify)
+    recent = _captured(feedback, dataset, every)
+    held_out = _split_recent(recent, config, stratify=stratify)
     if held_out is None:
         return _without_recent_test(on_test, recent, config.feedback)
-    learnt = Labelled(take(recent.rows, held_out.train), recent.target[held_out.train])
+    learnt = recent.take(held_out.train)
+    is_window = config.feedback.policy == "Window"
     return Parts(
-        train=learnt if config.feedback.policy == "Window" else _join(train, learnt),
-        evaluation=Labelled(take(recent.rows, held_out.test), recent.target[held_out.test]),
+        train=learnt if is_window else _join(on_test.train, learnt),
+        evaluation=recent.take(held_out.test),
         evaluation_frame=feedback.frame.iloc[held_out.test],
         evaluated_on=RECENT,
-        source_test=test,
+        source_test=on_test.evaluation,
         profiled=recent.rows,
+        validation=None if is_window else on_test.validation,
+        notes=(_NO_VALIDATION,) if is_window and on_test.validation is not None else (),
     )
 
 
-def _split_recent(target: NDArray[Any], seed: int, *, stratify: bool) -> Split | None:
-    """The captured rows' split, None when the held-out part would be too small to judge by."""
+def _captured(feedback: Feedback, dataset: Dataset, source: Labelled) -> Labelled:
+    """Captured rows beside the source's: of weight 1, each a group of its own, newer than the source, in the order in
+    which they were captured."""
+    count = len(feedback.target)
+    return Labelled(
+        to_rows(feedback.frame, dataset.columns),
+        feedback.target,
+        weights=None if source.weights is None else np.ones(count),
+        groups=None if source.groups is None else source.groups.max() + 1 + np.arange(count),
+        times=None if source.times is None else np.nextafter(source.times.max(), np.inf) + np.arange(count),
+    )
+
+
+def _split_recent(recent: Labelled, config: TrainerConfig, *, stratify: bool) -> Split | None:
+    """The captured rows' split, the newest held out where the source's are; None when the held-out part would be too
+    small to judge by."""
+    target = recent.target
     if int(np.ceil(len(target) * RECENT_FRACTION)) < RECENT_MINIMUM:
         return None
-    balanced = stratify and min(Counter(target.tolist()).values()) > 1
-    split = split_rows(target, RECENT_FRACTION, seed, stratify=balanced)
+    method = resolve_split(config.split, stratify=stratify, groups=recent.groups, times=recent.times)
+    if method == "Time":
+        cut = len(target) - int(np.ceil(len(target) * RECENT_FRACTION))
+        split = Split(np.arange(cut), np.arange(cut, len(target)))
+    else:
+        balanced = stratify and method != "Random" and min(Counter(target.tolist()).values()) > 1
+        split = split_rows(target, RECENT_FRACTION, config.seed, stratify=balanced)
     if stratify and min(len(set(target[part].tolist())) for part in (split.train, split.test)) < 2:
         return None
     return split
@@ -100,16 +160,18 @@ def _without_recent_test(on_test: Parts, recent: Labelled, config: FeedbackConfi
         f"{len(recent.target)} labelled captured rows are too few to be judged on ({needed} are needed, of two "
         "classes at least): all were learnt from, and the test part of the source was the judge"
     )
-    return Parts(
-        train=_join(on_test.train, recent),
-        evaluation=on_test.evaluation,
-        evaluation_frame=on_test.evaluation_frame,
-        evaluated_on=TEST,
-        source_test=None,
-        profiled=on_test.profiled,
-        notes=(note,),
-    )
+    return replace(on_test, train=_join(on_test.train, recent), notes=(note,))
 
 
 def _join(first: Labelled, second: Labelled) -> Labelled:
-    return Labelled(concatenate(first.rows, second.rows), np.concatenate([first.target, second.target]))
+    return Labelled(
+        concatenate(first.rows, second.rows),
+        np.concatenate([first.target, second.target]),
+        weights=_concatenate(first.weights, second.weights),
+        groups=_concatenate(first.groups, second.groups),
+        times=_concatenate(first.times, second.times),
+    )
+
+
+def _concatenate(first: NDArray[Any] | None, second: NDArray[Any] | None) -> NDArray[Any] | None:
+    return None if first is None or second is None else np.concatenate([first, second])

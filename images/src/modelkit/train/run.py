@@ -92,7 +92,7 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
         *dataset.notes,
         *(feedback.notes if feedback else ()),
         *parts.notes,
-        *_weight_notes(trials, parts),
+        *_unweighted(trials, parts),
         *warned,
     )
     result = _judge(run, store, dataset, feedback, progress)
@@ -188,7 +188,7 @@ def _answer(trial: Trial, fitted: Any, part: Labelled, classes: tuple[Any, ...] 
     return answer(trial, fitted, part.rows, part.target, classes, part.weights)
 
 
-def _weight_notes(trials: Sequence[Trial], parts: Parts) -> tuple[str, ...]:
+def _unweighted(trials: Sequence[Trial], parts: Parts) -> tuple[str, ...]:
     if parts.train.weights is None:
         return ()
     return tuple(
