@@ -65,6 +65,16 @@ def open_onnx(model: bytes) -> Any:
         raise ArtifactError(f"{MODEL_ONNX} doesn't load in ONNX Runtime ({type(exc).__name__})") from exc
 
 
+def onnx_feeds(layout: OnnxLayout, inputs: Sequence[InputColumn], rows: Array) -> dict[str, Array]:
+    """`rows` [n, inputs] as the named inputs that `layout` describes."""
+    if layout.layout == "Matrix":
+        return {"X": rows.astype(layout.dtype)}
+    return {
+        f"c{index}": rows[:, [index]].astype(layout.dtype if column.kind == "numeric" else object)
+        for index, column in enumerate(inputs)
+    }
+
+
 def onnx_answers(
     session: Any, layout: OnnxLayout, inputs: Sequence[InputColumn], rows: Array
 ) -> tuple[Array, Array | None]:
@@ -72,13 +82,7 @@ def onnx_answers(
 
     Raises ArtifactError when the model doesn't take the rows.
     """
-    if layout.layout == "Matrix":
-        feeds = {"X": rows.astype(layout.dtype)}
-    else:
-        feeds = {
-            f"c{index}": rows[:, [index]].astype(layout.dtype if column.kind == "numeric" else object)
-            for index, column in enumerate(inputs)
-        }
+    feeds = onnx_feeds(layout, inputs, rows)
     names = [layout.label_output]
     if layout.probability_output is not None:
         names.append(layout.probability_output)

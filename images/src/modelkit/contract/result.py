@@ -71,6 +71,8 @@ class Compression:
     seconds_before: float
     """To answer one row, in ONNX Runtime or scikit-learn, whichever serves it."""
     seconds_after: float
+    message: str | None = None
+    """Why it wasn't taken; or what was done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ class TrainingResult:
     feedback_rows: int = 0
     """Labelled captured rows that were found."""
     format: str | None = None
-    """Onnx or Skops: what the server will load."""
+    """Onnx or Skops: what the server will load; Custom: nothing that it can run."""
     format_message: str | None = None
     """Why there is no ONNX, when there is none."""
     data_digest: str | None = None

@@ -84,6 +84,20 @@ def export_onnx(name: str, pipeline: Any, columns: Sequence[InputColumn], rows: 
     return Export(message=f"no ONNX for {name}: {problems[0]}; served from model.skops instead")
 
 
+def export_in_float32(pipeline: Any, columns: Sequence[InputColumn], native: Answers) -> Export:
+    """The pipeline in 32-bit numbers all through, without a look at parity: what quantization starts from.
+
+    `native` are any of its answers; they tell which outputs it has.
+    """
+    variant = _Variant("float32", False)
+    try:
+        model = _convert(pipeline, columns, variant)
+        session = open_onnx(model)
+        return Export(model, _layout(session, columns, variant, native), session)
+    except _CONVERSION_ERRORS as exc:
+        return Export(message=f"the conversion failed with {type(exc).__name__}")
+
+
 def _convert(pipeline: Any, columns: Sequence[InputColumn], variant: _Variant) -> bytes:
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
