@@ -21,7 +21,8 @@ RUN = "run"
 """Key of the metadata that says which run made the version: a retry of that run, and no other, may meet it."""
 _FORMAT = 1
 _MAX_MANIFEST_BYTES = 1_048_576
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}|model(/[A-Za-z0-9_][A-Za-z0-9._=+,@-]{0,127}){1,8}")
+"""No part begins with a dot, so that none leaves the folder. Other frameworks' files are in folders below `model`."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -58,12 +59,13 @@ class Manifest:
 def write_version(
     store: Store,
     path: str,
-    files: Mapping[str, bytes],
+    files: Mapping[str, bytes | Path],
     metadata: Mapping[str, Any],
     sign: Callable[[bytes], bytes] | None = None,
 ) -> str:
     """Write every file, then the manifest, to the folder `path`; returns the version's digest `sha256:<hex>`.
 
+    A file is given by its bytes, or by the path that it is read from when its turn comes.
     `metadata` is JSON; its key `run` identifies the run. When a complete version of the same run is there already
     (a retried Job whose first pod died after the manifest) its digest is returned and nothing is written; a
     version of another run raises ArtifactError. Without `run` the whole metadata must be equal. Files of an
@@ -71,12 +73,11 @@ def write_version(
     which is stored beside it, before it. Raises StoreError when the store fails.
     """
     for name in files:
-        _check_name(name)
+        check_name(name)
     if (existing := read_manifest(store, path)) is not None:
         return _same_run(existing, metadata, path)
-    for name in sorted(files):
-        store.write(f"{path}/{name}", files[name])
-    data = _manifest_bytes(files, metadata)
+    entries = {name: _write_file(store, f"{path}/{name}", files[name]) for name in sorted(files)}
+    data = _dump({"format": _FORMAT, "files": entries, "metadata": metadata})
     if sign is not None:
         store.write(f"{path}/{signature_file(_digest(data))}", sign(data))
     try:
@@ -112,14 +113,15 @@ def fetch_version(store: Store, ref: VersionRef, target: Path) -> Path:
     """Copy the version to the folder `target` (made when missing) and return it.
 
     Only files that the manifest lists are fetched, each is checked against its size and sha256 before it is
-    written. Raises VersionNotFoundError, DigestMismatchError, ArtifactError or StoreError.
+    written. What other frameworks keep below `model` stays in the store: nothing here reads it. Raises VersionNotFoundError, DigestMismatchError, ArtifactError or StoreError.
     """
     manifest = read_manifest(store, ref.path, ref.digest)
     if manifest is None:
         raise _not_found(store, ref)
     target.mkdir(parents=True, exist_ok=True)
     for name, entry in manifest.files.items():
-        (target / name).write_bytes(_read_verified(store, ref.path, name, entry))
+        if "/" not in name:
+            (target / name).write_bytes(_read_verified(store, ref.path, name, entry))
     return target
 
 
@@ -168,9 +170,11 @@ def _same_run(existing: Manifest, metadata: Mapping[str, Any], path: str) -> str
     return existing.digest
 
 
-def _manifest_bytes(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> bytes:
-    entries = {name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in files.items()}
-    return _dump({"format": _FORMAT, "files": entries, "metadata": metadata})
+def _write_file(store: Store, path: str, content: bytes | Path) -> dict[str, Any]:
+    """Write one file; gives its entry of the manifest."""
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    store.write(path, data)
+    return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
 
 
 def _parse_manifest(data: bytes, path: str) -> Manifest:
@@ -187,17 +191,19 @@ def _parse_manifest(data: bytes, path: str) -> Manifest:
 
 
 def _parse_entry(name: str, entry: Any) -> FileEntry:
-    _check_name(name)
+    check_name(name)
     sha256, size = entry["sha256"], entry["size"]
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256) or type(size) is not int or size < 0:
         raise ValueError(f"the entry of {name} has no sha256 and size")
     return FileEntry(sha256, size)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise ArtifactError for what can't be the name of a version's file."""
     if not _NAME.fullmatch(name) or name == MANIFEST:
         raise ArtifactError(
-            f"{name!r} can't be a file of a version; expected letters, digits, '.', '-' and '_', such as model.onnx"
+            f"{name!r} can't be a file of a version; expected letters, digits, '.', '-' and '_', such as model.onnx, "
+            "or a path of them below model, such as model/variables/weights-1.bin"
         )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelkit.contract.files import WORK_MOUNT
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnTypeConfig:
@@ -193,6 +195,10 @@ class CustomConfig:
 
     inputs: str
     outputs: str
+    state: str = f"{WORK_MOUNT}/stage.json"
+    """A file that only the trainer's own containers can read, between its first step and its last."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Handed to the image as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,8 @@ def build_card(run: Finished, metrics: Mapping[str, Any], importance: Sequence[I
 
 def _head(run: Finished) -> str:
     config, result = run.config, run.result
-    best = run.trials[0].candidate
+    best = run.trials[0].candidate if run.trials else None
+    maker = f"{best.name} with {_params(best.params)}" if best else "the custom image"
     judge = (
         "held-out labelled requests"
         if result.evaluated_on == "Recent"
@@ -36,14 +37,19 @@ def _head(run: Finished) -> str:
     )
     lines = [
         f"# {config.namespace}/{config.name}, version {config.number}",
-        f"{result.task} of `{config.data.target}` by {best.name} with {_params(best.params)}.",
+        f"{result.task} of `{config.data.target}` by {maker}.",
         f"- Data: `{config.data.display_uri}`, {result.train_rows} rows to learn from, "
         f"{result.test_rows} to judge by ({judge})",
         f"- Labelled captured rows found: {result.feedback_rows}" if config.feedback else "",
         f"- Trigger: {config.trigger}",
-        "- Served from: " + ("`model.onnx`" if result.format == "Onnx" else f"`model.skops` ({result.format_message})"),
+        "- Served from: " + _server(result.format, result.format_message),
     ]
     return "\n".join(line for line in lines if line).replace("\n- Data", "\n\n- Data", 1)
+
+
+def _server(form: str | None, why: str | None) -> str:
+    served = {"Onnx": "`model.onnx`", "Skops": f"`model.skops` ({why})"}
+    return served.get(form or "", f"an image that knows the files below `model` ({why})")
 
 
 def _quality(metrics: Mapping[str, Any]) -> str:
@@ -99,6 +105,8 @@ def _classes(metrics: Mapping[str, Any]) -> str:
 
 
 def _candidates(metrics: Mapping[str, Any]) -> str:
+    if not metrics["candidates"]:
+        return ""
     rows = [
         [entry["estimator"], _params(entry["params"]), _number(entry["mean"]), _number(entry["deviation"])]
         for entry in metrics["candidates"]
@@ -126,9 +134,16 @@ def _notes(run: Finished) -> str:
 
 def _reproduce(run: Finished) -> str:
     config = run.config
+    if run.trials:
+        learning = [
+            f"- Seed {config.seed}, {config.folds} folds, test part {config.test_fraction:g}",
+            f"- Scaling {config.preprocessing.scaling}, imputation {config.preprocessing.imputation}",
+        ]
+    else:
+        params = _params(config.custom.params) if config.custom else ""
+        learning = [f"- Seed {config.seed}, test part {config.test_fraction:g}, {params} of the custom image"]
     lines = [
-        f"- Seed {config.seed}, {config.folds} folds, test part {config.test_fraction:g}",
-        f"- Scaling {config.preprocessing.scaling}, imputation {config.preprocessing.imputation}",
+        *learning,
         f"- Data digest `{run.result.data_digest}`",
         "- Packages: " + ", ".join(f"{name} {version}" for name, version in run.packages.items()),
     ]

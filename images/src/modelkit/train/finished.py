@@ -11,9 +11,13 @@ from modelkit.artifact.signature import InputColumn, OutputColumn, Signature
 from modelkit.contract.config import TrainerConfig
 from modelkit.contract.result import TrainingResult
 from modelkit.evaluate.answers import Answers, Array
+from modelkit.evaluate.slices import MeasuredSlice
 from modelkit.train.export import Export
 from modelkit.train.parts import Parts
 from modelkit.train.search import Trial
+
+CUSTOM = "Custom"
+"""Estimator and format of a version that the user's own image made."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,9 +29,9 @@ class Finished:
     columns: tuple[InputColumn, ...]
     parts: Parts
     trials: Sequence[Trial]
-    """Best first."""
+    """Best first; none of a custom training."""
     pipeline: Any
-    """The best trial's, fitted on the whole training part."""
+    """The best trial's, fitted on the whole training part; None of a custom training."""
     answers: Answers
     """Its answers to the evaluation rows."""
     source_answers: Answers | None
@@ -37,6 +41,19 @@ class Finished:
     """Without digest and path."""
     notes: tuple[str, ...]
     packages: Mapping[str, str]
+    slices: tuple[MeasuredSlice, ...] = ()
+
+    @property
+    def estimator(self) -> str:
+        """What made the model: the estimator's name, or Custom."""
+        return self.trials[0].candidate.name if self.trials else CUSTOM
+
+    @property
+    def format(self) -> str:
+        """What the server will load: Onnx, Skops, or Custom, which is nothing that it can run."""
+        if self.export.model is not None:
+            return "Onnx"
+        return CUSTOM if self.pipeline is None else "Skops"
 
     @property
     def signature(self) -> Signature:

@@ -30,10 +30,11 @@ from modelkit.data.source import read_source
 from modelkit.errors import RefusedError, StoreError
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.metrics import compute_metrics
+from modelkit.evaluate.slices import MeasuredSlice, check_slices, find_slices, measure_slices, slice_notes
 from modelkit.evaluate.trivial import answer_trivially
 from modelkit.store.store import Store
 from modelkit.train.candidates import build_candidates, resolve_metric, resolve_task
-from modelkit.train.champion import measure_champion
+from modelkit.train.champion import answer_as_champion, compare_answers
 from modelkit.train.export import export_onnx
 from modelkit.train.feedback import Feedback, read_feedback
 from modelkit.train.files import build_files
@@ -95,10 +96,10 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
         *_unweighted(trials, parts),
         *warned,
     )
-    result = _judge(run, store, dataset, feedback, progress)
+    result = judge_version(run, store, dataset, feedback, progress)
     result = replace(result, seconds=round(time.monotonic() - started, 3), signed=sign is not None)
     progress.enter("Writing")
-    files = build_files(replace(run, result=result, notes=notes))
+    files = build_files(replace(run, result=result, notes=(*notes, *run.notes)))
     digest = write_version(store, path, files, version_metadata(config, result), sign)
     progress.enter("Done")
     return replace(result, digest=digest, path=path)
@@ -198,10 +199,10 @@ def _unweighted(trials: Sequence[Trial], parts: Parts) -> tuple[str, ...]:
     )
 
 
-def _judge(
+def judge_version(
     run: Finished, store: Store, dataset: Dataset, feedback: Feedback | None, progress: Progress
-) -> TrainingResult:
-    """Measure the new version, the trivial predictor and the champion on the evaluation rows."""
+) -> Finished:
+    """Measure the new version, the trivial predictor and the champion on the evaluation rows and their slices."""
     progress.enter("Evaluating")
     answers, parts = run.answers, run.parts
     if not _is_finite(answers):
@@ -211,12 +212,12 @@ def _judge(
     trivial = answer_trivially(
         answers.task, parts.train.target, answers.truth, answers.classes, parts.train.weights, answers.weights
     )
-    champion, champion_message = compare_with_champion(run, store, dataset)
-    return TrainingResult(
+    champion, slices, champion_message = compare_with_champion(run, store, dataset)
+    result = TrainingResult(
         outcome="Succeeded",
         task=answers.task,
         metric=run.metric,
-        estimator=run.trials[0].candidate.name,
+        estimator=run.estimator,
         metrics=compute_metrics(answers),
         trivial=compute_metrics(trivial),
         champion=champion,
@@ -225,23 +226,31 @@ def _judge(
         train_rows=len(parts.train.target),
         test_rows=len(answers.truth),
         feedback_rows=feedback.found if feedback else 0,
-        format="Skops" if run.export.model is None else "Onnx",
+        format=run.format,
         format_message=run.export.message,
         data_digest=digest_rows(dataset.columns, parts),
+        slices=tuple(found.to_result(run.config.slice_metrics) for found in slices),
     )
+    return replace(run, result=result, slices=slices, notes=(*run.notes, *slice_notes(slices, parts.evaluation_frame)))
 
 
-def compare_with_champion(run: Finished, store: Store, dataset: Dataset) -> tuple[ChampionResult | None, str | None]:
-    """The champion on the run's evaluation rows, or why it couldn't be measured."""
-    champion = run.config.champion
-    if champion is None:
-        return None, None
-    frame = run.parts.evaluation_frame
-    try:
-        return measure_champion(store, run.config, champion, frame, dataset.columns, run.answers), None
-    except ArtifactError as exc:
-        logger.warning("the champion can't be measured", extra={"error": str(exc)})
-        return None, str(exc)
+def compare_with_champion(
+    run: Finished, store: Store, dataset: Dataset
+) -> tuple[ChampionResult | None, tuple[MeasuredSlice, ...], str | None]:
+    """The champion on the run's evaluation rows, both models on the rows' slices, and why there is no champion when
+    it couldn't be measured."""
+    config, frame, new = run.config, run.parts.evaluation_frame, run.answers
+    old, message = None, None
+    if config.champion is not None:
+        try:
+            old = answer_as_champion(store, config.champion, frame, dataset.columns, new)
+        except ArtifactError as exc:
+            logger.warning("the champion can't be measured", extra={"error": str(exc)})
+            message = str(exc)
+    slices = measure_slices(find_slices(frame, config.slices), new, old, config.comparisons, config.seed)
+    if config.champion is None or old is None:
+        return None, slices, message
+    return compare_answers(config, config.champion.number, new, old), slices, None
 
 
 def _is_finite(answers: Answers) -> bool:
