@@ -1,4 +1,4 @@
-"""What a place to store objects must offer; the two are `folder` (a mounted volume) and `bucket` (S3)."""
+"""What a place to store objects must offer; the two are `folder` (a mounted volume) and `bucket` (object storage)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +23,9 @@ class Backend(Protocol):
 
     def read(self, segments: tuple[str, ...]) -> bytes:
         """The whole object; StoreObjectNotFoundError when there is none."""
+
+    def read_part(self, segments: tuple[str, ...], start: int, length: int) -> bytes:
+        """`length` bytes from the byte `start` on, all of which the object has; as `read` otherwise."""
 
     def write(self, segments: tuple[str, ...], data: bytes, *, replace: bool) -> None:
         """All of `data` or nothing; with `replace` false, StoreObjectExistsError when there is an object."""

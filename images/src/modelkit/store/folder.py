@@ -34,6 +34,13 @@ class FolderBackend:
 
     def read(self, segments: tuple[str, ...]) -> bytes:
         """See Backend."""
+        return self._read(segments, 0, -1)
+
+    def read_part(self, segments: tuple[str, ...], start: int, length: int) -> bytes:
+        """See Backend."""
+        return self._read(segments, start, length)
+
+    def _read(self, segments: tuple[str, ...], start: int, length: int) -> bytes:
         with self._errors("read", segments), self._folder(segments[:-1]) as folder:
             descriptor = os.open(
                 segments[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
@@ -41,7 +48,8 @@ class FolderBackend:
             with os.fdopen(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise FileNotFoundError(errno.ENOENT, "not a regular file")
-                return file.read()
+                file.seek(start)
+                return file.read(length)
 
     def write(self, segments: tuple[str, ...], data: bytes, *, replace: bool) -> None:
         """See Backend."""

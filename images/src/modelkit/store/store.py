@@ -1,4 +1,4 @@
-"""The store of versions, captures and reports: one API over a mounted volume and S3.
+"""The store of versions, captures and reports: one API over a mounted volume and object storage.
 
 All calls are synchronous and safe to make from several threads. An unreachable endpoint is an error within
 about 20 seconds, never a hang.
@@ -27,16 +27,21 @@ class Store:
 
     @classmethod
     def open(cls, config: StoreConfig, environ: Mapping[str, str]) -> "Store":
-        """The store at `config.uri`: `file:///folder` or `s3://bucket/prefix`.
+        """The store at `config.uri`: `file:///folder`, `s3://bucket/prefix`, `gs://…` or `az://container/prefix`.
 
-        Credentials of S3 come from the keys of `environ` that begin with `config.env_prefix`, such as
-        MODELLOOP_STORE_AWS_ACCESS_KEY_ID. Nothing is contacted yet; raises StoreError for a bad address.
+        Credentials come from the keys of `environ` that begin with `config.env_prefix`, such as
+        MODELLOOP_STORE_AWS_ACCESS_KEY_ID (see `store.clouds`). Nothing is contacted yet; raises StoreError for a bad
+        address.
         """
         return cls(config.uri, _open_backend(config, environ))
 
     def read(self, path: str) -> bytes:
         """The object's bytes; raises StoreObjectNotFoundError, StorePermissionError or StoreError."""
         return self._backend.read(split_path(path))
+
+    def read_part(self, path: str, start: int, length: int) -> bytes:
+        """`length` bytes of the object from the byte `start` on, all of which it must have; errors as of `read`."""
+        return self._backend.read_part(split_path(path), start, length)
 
     def write_new(self, path: str, data: bytes) -> None:
         """Write an object that must not exist yet; raises StoreObjectExistsError when it does.
@@ -77,9 +82,9 @@ def _open_backend(config: StoreConfig, environ: Mapping[str, str]) -> Backend:
         if parts.netloc or not folder.startswith("/") or ".." in folder.split("/"):
             raise StoreError(f"the store {config.uri} must be written as file:///absolute/folder")
         return FolderBackend(Path(folder))
-    if parts.scheme == "s3":
-        # obstore is loaded for S3 only: a pod on a volume starts without it.
+    if parts.scheme in {"s3", "gs", "az"}:
+        # obstore is loaded for these only: a pod on a volume starts without it.
         from modelkit.store.bucket import BucketBackend
 
         return BucketBackend.open(config.uri, config.env_prefix, environ)
-    raise StoreError(f"the store {config.uri} must be written with file:/// or s3://")
+    raise StoreError(f"the store {config.uri} must be written with file:///, s3://, gs:// or az://")
