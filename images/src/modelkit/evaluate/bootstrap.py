@@ -31,15 +31,16 @@ _CHUNK = 250_000
 
 
 def metric_intervals(
-    answers: Answers, confidence: float, seed: int, names: Sequence[str] | None = None
+    answers: Answers, confidence: float, seed: int, names: Sequence[str] | None = None, share: float = 1.0
 ) -> dict[str, tuple[float, float]]:
     """(low, high) per metric that can be computed, at `confidence` (0 to 1); the same seed gives the same bounds.
 
+    `share` (0 to 1) of the usual work is spent, where there are many such calls; at least 200 resamples are drawn.
     A calibration error is biased upwards, in a resample more than in the rows themselves: its resamples are moved so
     that their median is the rows' own value.
     """
     known = compute_metrics(answers, names)
-    values = _resample((answers,), list(known), seed)[0]
+    values = _resample((answers,), list(known), seed, share)[0]
     if "calibration_error" in values:
         resampled, value = values["calibration_error"], known["calibration_error"]
         values["calibration_error"] = np.maximum(resampled - np.median(resampled) + value, 0.0)
@@ -83,7 +84,9 @@ def paired_differences(
     return differences
 
 
-def _resample(models: Sequence[Answers], names: Sequence[str], seed: int) -> list[dict[str, Floats]]:
+def _resample(
+    models: Sequence[Answers], names: Sequence[str], seed: int, share: float = 1.0
+) -> list[dict[str, Floats]]:
     """[resamples] values of each metric for each model, over the same draws."""
     by_label = [name for name in names if name in _BY_LABEL]
     by_row = [name for name in names if name not in _BY_LABEL]
@@ -92,7 +95,7 @@ def _resample(models: Sequence[Answers], names: Sequence[str], seed: int) -> lis
         cells, counts = _labelled_cells(models)
         _collect(values, cells, by_label, _draws(counts, seed))
     if by_row:
-        effort = max(1, max(len(model.classes or ()) for model in models) // _RANKED_CLASSES)
+        effort = max(1, max(len(model.classes or ()) for model in models) // _RANKED_CLASSES) / share
         _collect(values, models, by_row, _draws(np.ones(len(models[0].truth), np.int64), seed, effort))
     return values
 
@@ -139,12 +142,12 @@ def _codes(values: Array) -> NDArray[np.int64]:
     return np.array([positions.setdefault(value, len(positions)) for value in values.tolist()], np.int64)
 
 
-def _draws(counts: Counts, seed: int, effort: int = 1) -> Iterator[Floats]:
+def _draws(counts: Counts, seed: int, effort: float = 1.0) -> Iterator[Floats]:
     """How often each of the kinds of row, of which there are `counts` [m], comes when as many rows as there are are
     drawn with replacement: [b, m], in chunks that fit in memory. `effort`: what a row costs, for the work's limit."""
     generator = np.random.default_rng(seed)
     kinds, rows = len(counts), int(counts.sum())
-    resamples = int(np.clip(_WORK // max(kinds * effort, 1), _FEWEST_RESAMPLES, _MOST_RESAMPLES))
+    resamples = int(np.clip(_WORK / max(kinds * effort, 1), _FEWEST_RESAMPLES, _MOST_RESAMPLES))
     at_once = int(np.clip(_CHUNK // max(kinds, 1), 1, resamples))
     for start in range(0, resamples, at_once):
         count = min(at_once, resamples - start)

@@ -26,15 +26,10 @@ class ChampionError(ArtifactError):
     """The champion can't be compared with; the message says why."""
 
 
-def measure_champion(
-    store: Store,
-    config: TrainerConfig,
-    champion: VersionRef,
-    frame: pd.DataFrame,
-    columns: Sequence[InputColumn],
-    new: Answers,
-) -> ChampionResult:
-    """All metrics of the champion on the evaluation rows, and the paired differences of `config.comparisons`.
+def answer_as_champion(
+    store: Store, champion: VersionRef, frame: pd.DataFrame, columns: Sequence[InputColumn], new: Answers
+) -> Answers:
+    """The champion's answers to the evaluation rows.
 
     `frame` holds the evaluation rows, `columns` what is known of their features, `new` the new version's answers.
     Raises ArtifactError (ChampionError too) when the champion can't be loaded or doesn't fit the rows, StoreError
@@ -47,10 +42,15 @@ def measure_champion(
         predictions, probabilities = model.answer(rows)
     if not all(_is_finite(values) for values in (predictions, probabilities)):
         raise ChampionError(f"version {champion.number} has no finite answer to every row")
-    old = Answers(new.task, new.truth, predictions, probabilities, model.signature.classes, new.weights)
-    confidences = {comparison.metric: comparison.confidence for comparison in config.comparisons}
+    return Answers(new.task, new.truth, predictions, probabilities, model.signature.classes, new.weights)
+
+
+def compare_answers(config: TrainerConfig, number: int, new: Answers, old: Answers) -> ChampionResult:
+    """All metrics of the champion (version `number`) on the evaluation rows, and the paired differences of those
+    `config.comparisons` that are of all rows."""
+    confidences = {entry.metric: entry.confidence for entry in config.comparisons if not entry.slice}
     return ChampionResult(
-        number=champion.number,
+        number=number,
         metrics=compute_metrics(old),
         differences=paired_differences(new, old, confidences, config.seed),
     )

@@ -18,6 +18,7 @@ from modelkit.evaluate.bootstrap import metric_intervals
 from modelkit.evaluate.confusion import describe_classes
 from modelkit.evaluate.importance import Importance, permutation_importance
 from modelkit.evaluate.metrics import compute_metrics
+from modelkit.evaluate.slices import describe_slices
 from modelkit.train.card import build_card
 from modelkit.train.finished import Finished
 
@@ -66,6 +67,7 @@ def describe_metrics(run: Finished) -> dict[str, Any]:
             "bounds": metric_intervals(run.answers, _CONFIDENCE, run.config.seed),
         },
         "confusion": describe_classes(run.answers, _CONFIDENCE, run.config.seed),
+        "slices": describe_slices(run.slices, run.answers, _CONFIDENCE, run.config.seed),
         "trivial": result.trivial,
         "champion": to_plain(result.champion) if result.champion else None,
         "champion_message": result.champion_message,

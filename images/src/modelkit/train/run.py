@@ -127,6 +127,7 @@ def read_rows(
     progress.count_rows("source", len(frame))
     progress.enter("Validating")
     dataset = build_dataset(frame, config.data, task)
+    check_slices(dataset.frame, config.slices)
     if config.feedback is None:
         return dataset, None
     feedback = read_feedback(store, config.namespace, config.feedback, dataset)
