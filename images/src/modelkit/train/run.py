@@ -96,8 +96,8 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
         *_unweighted(trials, parts),
         *warned,
     )
-    result = judge_version(run, store, dataset, feedback, progress)
-    result = replace(result, seconds=round(time.monotonic() - started, 3), signed=sign is not None)
+    run = judge_version(run, store, dataset, feedback, progress)
+    result = replace(run.result, seconds=round(time.monotonic() - started, 3), signed=sign is not None)
     progress.enter("Writing")
     files = build_files(replace(run, result=result, notes=(*notes, *run.notes)))
     digest = write_version(store, path, files, version_metadata(config, result), sign)
