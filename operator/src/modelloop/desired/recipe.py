@@ -1,5 +1,6 @@
 """Builds the parts of the trainer's configuration that say how a model is made, from the spec's own words."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from modelkit.contract.config import CandidateConfig, ComparisonConfig, DataConfig, PreprocessingConfig
@@ -30,7 +31,7 @@ from modelloop.api.modelling import (
     Preprocessing,
     Tuning,
 )
-from modelloop.api.training import ModelTrainingSpec
+from modelloop.api.training import Gate, ModelTrainingSpec
 
 
 def primary_metric(spec: ModelTrainingSpec) -> str:
@@ -68,8 +69,7 @@ def build_recipe(spec: ModelTrainingSpec) -> dict[str, Any]:
         "cross_validation": _build_cross_validation(spec.cross_validation),
         "selection": None if selection is None else SelectionConfig(**selection.model_dump()),
         "tuning": _build_tuning(spec.tuning) if any(candidate.search for candidate in spec.candidates) else None,
-        "slices": tuple(_build_slice(entry) for entry in spec.slices),
-        "slice_metrics": tuple(dict.fromkeys(gate.metric for gate in spec.gates if gate.slice)),
+        "slices": tuple(_build_slice(entry, spec.gates) for entry in spec.slices),
         "explain": ExplainConfig(**spec.explain.model_dump()),
         "compress": None if compress is None else _build_compress(compress),
     }
@@ -156,8 +156,15 @@ def _build_tuning(tuning: Tuning) -> TuningConfig:
     return TuningConfig(**tuning.model_dump(exclude={"time_limit"}), time_limit_seconds=limit)
 
 
-def _build_slice(entry: Slice) -> SliceConfig:
-    return SliceConfig(name=entry.name, column=entry.column, values=entry.values, minimum=entry.min, maximum=entry.max)
+def _build_slice(entry: Slice, gates: Sequence[Gate]) -> SliceConfig:
+    return SliceConfig(
+        name=entry.name,
+        column=entry.column,
+        values=entry.values,
+        minimum=entry.min,
+        maximum=entry.max,
+        metrics=tuple(dict.fromkeys(gate.metric for gate in gates if gate.slice == entry.name)),
+    )
 
 
 def _build_compress(compress: Compress) -> CompressConfig:
