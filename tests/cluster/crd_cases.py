@@ -65,6 +65,7 @@ ITEMS: dict[str, Callable[[int], Any]] = {
     "ModelTraining.slices": lambda number: {"name": f"slice {number}", "column": "age", "min": number},
     "ModelTraining.slices[].values": lambda number: f"value {number}",
     "ModelTraining.compress.methods": lambda number: ("Pruning", "Quantization")[number % 2],
+    "ModelTraining.tolerations": lambda number: {"key": f"taint-{number}", "operator": "Exists"},
     "ModelMonitor.retrain.checks": lambda number: ("Drift", "Quality")[number % 2],
 }
 """A good item of each list."""

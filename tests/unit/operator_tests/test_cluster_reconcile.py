@@ -209,12 +209,12 @@ def test_a_warm_version_of_another_size_is_scaled_before_it_takes_over_again() -
     operator = Operator(server)
     settled(server, operator)
     operator.wait(timedelta(minutes=5))
-    champion = server.objects["ModelTraining", "team", "cancer"]["status"]["champion"]
     operator.cluster.observe("ModelTraining", server.change("ModelTraining", "cancer", spec={"seed": 5}))
     settled(server, operator)
     operator.cluster.observe("ModelDeployment", server.change("ModelDeployment", "cancer", spec={"replicas": 3}))
     settled(server, operator)
-    back = server.change("ModelTraining", "cancer", status={"champion": champion}, spec={"seed": None})
+    approve = {"annotations": {"modelloop.dev/approve": "1"}}
+    back = server.change("ModelTraining", "cancer", metadata=approve, spec={"seed": None})
     operator.cluster.observe("ModelTraining", back)
     operator.work()
     status = server.objects["ModelDeployment", "team", "cancer"]["status"]

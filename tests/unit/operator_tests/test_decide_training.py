@@ -12,7 +12,7 @@ from modelloop.decide.conditions import find_condition
 from modelloop.decide.reasons import ConditionType, Reason
 from modelloop.decide.results import RESULT_GRACE
 from modelloop.decide.runs import NO_POD_GRACE
-from modelloop.decide.training import HISTORY_LIMIT, decide_training
+from modelloop.decide.training import decide_training
 from modelloop.desired.training import spec_hash
 from tests.unit.operator_tests.operator_states import NOW, SECOND, compared, digest_of, pod, result, training_spec
 from tests.unit.operator_tests.training_world import TrainingWorld, begun, condition, last, lenient_json, trained
@@ -280,7 +280,7 @@ def test_the_history_is_bounded_and_newest_first() -> None:
         world.complete(result(digest=digest_of(number)))
         world.settle()
     numbers = [record.number for record in world.status.history]
-    assert numbers == list(range(14, 14 - HISTORY_LIMIT, -1))
+    assert numbers == list(range(14, 14 - 10, -1))
 
 
 def test_requests_of_many_monitors_over_time_fit_the_status_and_count_once() -> None:
@@ -314,7 +314,8 @@ def test_requests_of_more_monitors_than_the_status_holds_are_still_answered_once
 def test_all_known_conditions_are_there_after_the_first_pass() -> None:
     world = TrainingWorld()
     world.reconcile()
-    assert {item.type for item in world.status.conditions} == {"Ready", "RunSucceeded", "Approved", "Reconciling"}
+    known = {"Ready", "RunSucceeded", "Approved", "RunAllowed", "Reconciling"}
+    assert {item.type for item in world.status.conditions} == known
     assert all(item.observed_generation == 1 for item in world.status.conditions)
 
 

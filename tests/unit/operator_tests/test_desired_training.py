@@ -57,6 +57,20 @@ CHANGES: dict[type, dict[str, tuple[str, Any]]] = {
         "image": ("pod", "example/other:1"),
         "resources": ("pod", {"limits": {"memory": "1Gi"}}),
         "retries": ("pod", 0),
+        "deadline": ("pod", "1h"),
+        "node_selector": ("pod", {"disk": "ssd"}),
+        "tolerations": ("pod", [{"operator": "Exists"}]),
+        "affinity": ("pod", {"nodeAffinity": {}}),
+        "priority_class_name": ("pod", "low"),
+        "runtime_class_name": ("pod", "nvidia"),
+        "queue_name": ("pod", "team"),
+        "schedule": ("nothing", "0 3 * * *"),
+        "time_zone": ("nothing", "Europe/Berlin"),
+        "suspend": ("nothing", True),
+        "approval": ("nothing", "Manual"),
+        "history_limit": ("nothing", 3),
+        "budget": ("nothing", {"cpuHours": 1}),
+        "costs": ("nothing", {"wattsPerCpu": 5}),
     },
     DataSource: {
         "uri": ("result", "builtin://wine"),
@@ -229,7 +243,8 @@ def build(spec: ModelTrainingSpec, run: RunStatus) -> dict[str, Any]:
 def test_the_job_gives_up_on_refusals_and_does_not_count_evictions() -> None:
     job = build(training_spec(retries=4), run_of(training_spec(retries=4)))
     assert job["spec"]["backoffLimit"] == 4
-    ignore, fail = job["spec"]["podFailurePolicy"]["rules"]
+    ignore, stopped, fail = job["spec"]["podFailurePolicy"]["rules"]
+    assert (stopped["action"], stopped["onExitCodes"]["values"]) == ("Ignore", [143])
     assert ignore["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert fail["onExitCodes"]["values"] == [2]
     assert fail["onExitCodes"]["containerName"] == job["spec"]["template"]["spec"]["containers"][0]["name"]

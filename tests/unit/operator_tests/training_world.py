@@ -9,8 +9,10 @@ from modelloop.api.training import Feedback, ModelTrainingSpec, ModelTrainingSta
 from modelloop.decide.conditions import find_condition
 from modelloop.decide.pods import ObservedPod
 from modelloop.decide.reasons import ConditionType
-from modelloop.decide.runs import ObservedJob, ObservedTraining, RetrainWish
+from modelloop.decide.runs import ObservedJob, ObservedTraining, RetrainWish, ScrapedProgress
+from modelloop.decide.schedule import find_schedule_problem
 from modelloop.decide.training import TrainingPlan, decide_training
+from modelloop.desired.names import worker_job_name
 from modelloop.desired.training import begin_run, find_spec_problem, pod_hash, spec_hash
 from tests.unit.operator_tests.operator_states import NOW, UID, ended_pod, pod, result, training_spec
 
@@ -29,6 +31,10 @@ class TrainingWorld:
     pods: dict[str, tuple[ObservedPod, ...]] = field(default_factory=dict)
     """Pods by the name of their Job."""
     token: str = ""
+    approve: str = ""
+    progress: ScrapedProgress | None = None
+    cpus: float = 1.0
+    worker_jobs: dict[str, ObservedJob] = field(default_factory=dict)
     wishes: dict[str, RetrainWish] = field(default_factory=dict)
     apply_error: str = ""
     plans: list[TrainingPlan] = field(default_factory=list)
@@ -45,11 +51,16 @@ class TrainingWorld:
             spec_hash=spec_hash(self.spec),
             pod_hash=pod_hash(self.spec),
             run_token=self.token,
+            approve_token=self.approve,
+            progress=self.progress,
+            cpus=self.cpus,
+            memory_gib=1.0,
+            worker_jobs=tuple(self.worker_jobs.values()),
             wishes=tuple(self.wishes.values()),
             jobs=tuple(self.jobs.values()),
             pods=self.pods.get(run.job, ()) if run is not None else (),
             apply_error=self.apply_error,
-            spec_problem=find_spec_problem(self.spec),
+            spec_problem=find_spec_problem(self.spec) or find_schedule_problem(self.spec),
         )
 
     def reconcile(self, *, crash_after_status: bool = False) -> TrainingPlan:
@@ -76,14 +87,32 @@ class TrainingWorld:
             return plan
         for name in plan.delete_jobs:
             self.lose_job(name)
+        for name in plan.suspend_jobs:
+            self.jobs[name] = replace(self.jobs[name], suspended=True)
+        for name in plan.resume_jobs:
+            self.jobs[name] = replace(self.jobs[name], suspended=False)
         for name in plan.expire_jobs:
             self.jobs[name] = replace(self.jobs[name], ttl_set=True)
-        if self.status.run is not None and not self.apply_error and self.status.run.job not in self.jobs:
-            name = self.status.run.job
-            self.jobs[name] = ObservedJob(name=name, created=self.now, state="Active")
-            self.pods[name] = (pod(f"{name}-a", created=self.now, phase="Running", running=True),)
-            self.created.append(name)
+        run = self.status.run
+        if run is not None and plan.job_wanted and not self.apply_error and run.job not in self.jobs:
+            self._make_job(run.job)
+        if run is not None and plan.workers_wanted and not self.apply_error:
+            name = worker_job_name(run.job)
+            self.worker_jobs.setdefault(name, ObservedJob(name=name, created=self.now, state="Active"))
         return plan
+
+    def _make_job(self, name: str) -> None:
+        queue = self.spec.queue_name or ""
+        self.jobs[name] = ObservedJob(
+            name=name, created=self.now, started=self.now, state="Active", queue=queue, suspended=bool(queue)
+        )
+        self.created.append(name)
+        if not queue:
+            self.start_pod(name)
+
+    def start_pod(self, name: str) -> None:
+        """The Job controller makes the Job's pod, and it runs."""
+        self.pods[name] = (pod(f"{name}-a", created=self.now, started=self.now, phase="Running", running=True),)
 
     def settle(self, limit: int = 5) -> int:
         """Pass until nothing changes any more; how many passes that took."""
@@ -126,6 +155,7 @@ class TrainingWorld:
     def lose_job(self, name: str) -> None:
         """Somebody deletes a Job, and its pods go with it."""
         self.jobs.pop(name, None)
+        self.worker_jobs.pop(name, None)
         self.pods.pop(name, None)
 
     def lose_pods(self, name: str) -> None:

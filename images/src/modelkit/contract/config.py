@@ -131,7 +131,7 @@ class TrainerConfig:
     version: str
     """`<number>-<run id>`: the version's directory name; unique over deletions and re-creations of the name."""
     trigger: str
-    """Why the run exists: Created, SpecChanged, Requested or Monitor."""
+    """Why the run exists: Created, SpecChanged, Requested, Monitor, Scheduled or ResultLost."""
     store: StoreConfig
     data: DataConfig
     candidates: tuple[CandidateConfig, ...]
@@ -159,6 +159,11 @@ class TrainerConfig:
     custom: CustomConfig | None = None
     sign: SignConfig | None = None
     origin: OriginConfig | None = None
+    uid: str | None = None
+    """Of the ModelTraining: tells its versions from those of others that had its name."""
+    keep_versions: tuple[str, ...] | None = None
+    """Directory names of versions that are in use. Others that runs of this ModelTraining made are removed when a run
+    has made a new one; None: none are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,3 +25,5 @@ class ExitCode(IntEnum):
     """Something that another attempt may mend: the Job retries it."""
     REFUSED = 2
     """A bad specification or bad data: the same inputs fail again, so it is never retried."""
+    STOPPED = 143
+    """Ended by SIGTERM, such as when the run is suspended: it doesn't count as an attempt."""

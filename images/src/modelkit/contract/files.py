@@ -5,8 +5,10 @@ Layout below the store's root::
     models/<namespace>/<name>/<version>/          one model version, complete once manifest.json is there
     captures/<namespace>/<deployment>/<stream>/<hour>/<pod>-<sequence>.jsonl.gz
     reports/<namespace>/<monitor>/<window end>/   report.json and report.html
+    runs/<namespace>/<name>/<version>/            while a training run lasts: its finished trials, its scheduler
 """
 
+import hashlib
 from datetime import UTC, datetime
 
 MODEL_ONNX = "model.onnx"
@@ -36,6 +38,16 @@ WORK_DATA = f"{WORK_MOUNT}/data"
 TERMINATION_LOG = "/dev/termination-log"
 
 
+def run_id(uid: str, number: int) -> str:
+    """Eight hex digits that tell runs apart even after the training with `uid` was deleted and made again."""
+    return hashlib.sha256(f"{uid}/{number}".encode()).hexdigest()[:8]
+
+
+def version_name(uid: str, number: int) -> str:
+    """Directory name of the version that a run makes, e.g. `3-0a1b2c3d`."""
+    return f"{number}-{run_id(uid, number)}"
+
+
 def version_directory(namespace: str, name: str, version: str) -> str:
     """The directory of one model version, relative to the store's root. `version` is `<number>-<run id>`."""
     return f"models/{namespace}/{name}/{version}"
@@ -59,3 +71,23 @@ def capture_hour(moment: datetime) -> str:
 def report_directory(namespace: str, monitor: str, window_end: datetime) -> str:
     """The directory of one window's report, relative to the store's root."""
     return f"reports/{namespace}/{monitor}/{window_end.astimezone(UTC).strftime('%Y-%m-%dT%H-%M-%SZ')}"
+
+
+def run_directory(namespace: str, name: str, version: str) -> str:
+    """What pods of one training run tell each other while it lasts, relative to the store's root."""
+    return f"runs/{namespace}/{name}/{version}"
+
+
+def trials_directory(namespace: str, name: str, version: str) -> str:
+    """The finished trials of a run's search."""
+    return f"{run_directory(namespace, name, version)}/trials"
+
+
+def scheduler_path(namespace: str, name: str, version: str) -> str:
+    """Where a run's worker pods find its scheduler: address and throw-away credentials."""
+    return f"{run_directory(namespace, name, version)}/scheduler.json"
+
+
+def usage_directory(namespace: str, name: str, version: str) -> str:
+    """What each worker pod of a run has used."""
+    return f"{run_directory(namespace, name, version)}/usage"

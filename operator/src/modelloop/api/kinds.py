@@ -67,6 +67,8 @@ TRAINING = Kind(
         Column(name="Metric", path=".status.champion.metric"),
         Column(name="Value", path=".status.champion.value", type="number"),
         Column(name="Run", path=".status.run.number", type="integer", description="The run under way."),
+        Column(name="Progress", path=".status.run.progress.percent", type="integer", description="Percent of the run."),
+        Column(name="Next", path=".status.schedule.nextScheduleTime", type="string", priority=1),
         Column(name="Estimator", path=".status.champion.estimator", priority=1),
         Column(name="Digest", path=".status.champion.digest", priority=1),
         _MESSAGE,

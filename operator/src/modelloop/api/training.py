@@ -18,6 +18,14 @@ from modelloop.api.common import (
     validations,
 )
 from modelloop.api.data import DataSource, Slice, Split, Validation
+from modelloop.api.lifecycle import (
+    Lifecycle,
+    RunCost,
+    RunProgress,
+    ScheduleStatus,
+    Spending,
+    TotalCost,
+)
 from modelloop.api.modelling import (
     Candidate,
     Compress,
@@ -71,7 +79,7 @@ class Gate(ApiModel):
     ] = None
 
 
-class ModelTrainingSpec(ApiModel):
+class ModelTrainingSpec(Lifecycle):
     """What model to keep trained, from which rows, and how good it must be."""
 
     model_config = ConfigDict(
@@ -165,10 +173,13 @@ class ModelTrainingSpec(ApiModel):
 class Trigger(ApiModel):
     """Why a run exists."""
 
-    reason: Annotated[Literal["Created", "SpecChanged", "Requested", "Monitor", "ResultLost"], Field()]
+    reason: Literal["Created", "SpecChanged", "Requested", "Monitor", "Scheduled", "ResultLost"]
     id: Annotated[
         str,
-        Field(max_length=256, description="What makes the trigger once-only: a token, or a monitor's request."),
+        Field(
+            max_length=256,
+            description="What makes the trigger once-only: a token, a monitor's request, or a time of the schedule.",
+        ),
     ] = ""
     monitor: Annotated[str | None, Field(max_length=63)] = None
 
@@ -205,7 +216,10 @@ class RunStatus(ApiModel):
     feedback: Feedback | None = None
     storage: Storage = Storage()
     start_time: AwareDatetime
+    workers: Annotated[int, Field(ge=0, le=100, description="Pods beside the trainer's that share its search.")] = 0
+    revision: Annotated[str | None, Field(max_length=256)] = None
     config: Annotated[str, Field(max_length=65536, description="What the trainer is told, fixed when the run began.")]
+    progress: RunProgress | None = None
 
 
 class RunRecord(ApiModel):
@@ -236,6 +250,16 @@ class RunRecord(ApiModel):
     feedback_rows: Annotated[int, Field(ge=0)] = 0
     format: Annotated[str | None, Field(max_length=32)] = None
     failed_gates: Annotated[tuple[FailedGate, ...], Field(max_length=24)] = ()
+    task: Annotated[str | None, Field(max_length=32)] = None
+    feedback: Annotated[Feedback | None, Field(description="The captured rows it learned from.")] = None
+    storage: Annotated[Storage | None, Field(description="Where its version is stored; the default when absent.")] = (
+        None
+    )
+    image: Annotated[str | None, Field(max_length=512, description="Image that ran, by its digest.")] = None
+    revision: Annotated[
+        str | None, Field(max_length=256, description="`modelloop.dev/revision` of the ModelTraining when it began.")
+    ] = None
+    cost: RunCost | None = None
 
 
 class ChampionStatus(VersionStatus):
@@ -250,6 +274,10 @@ class ChampionStatus(VersionStatus):
         Feedback | None, Field(description="The captured rows it learned from; later runs learn from them too.")
     ] = None
     approved_time: AwareDatetime
+    chosen_after: Annotated[
+        int | None,
+        Field(description="A person chose it when this was the newest run; what ended before isn't asked about."),
+    ] = None
 
 
 class HandledTrigger(ApiModel):
@@ -268,11 +296,17 @@ class ModelTrainingStatus(ApiModel):
     runs: Annotated[int, Field(ge=0, description="Number of runs begun so far.")] = 0
     run: RunStatus | None = None
     champion: ChampionStatus | None = None
-    history: Annotated[tuple[RunRecord, ...], Field(max_length=10, description="Newest first.")] = ()
+    history: Annotated[tuple[RunRecord, ...], Field(max_length=50, description="Newest first.")] = ()
     handled: Annotated[
         tuple[HandledTrigger, ...],
         Field(
             max_length=64,
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["source"]},
         ),
+    ] = ()
+    schedule: ScheduleStatus | None = None
+    total: Annotated[TotalCost | None, Field(description="What all runs so far used.")] = None
+    spent: Annotated[
+        tuple[Spending, ...],
+        Field(max_length=64, description="What counts against the budget, newest first; kept while there is one."),
     ] = ()

@@ -7,7 +7,7 @@ from modelloop.cluster.slim import main_container
 from modelloop.decide.deployment import ObservedServer
 from modelloop.decide.pods import ObservedPod
 from modelloop.decide.runs import ObservedJob
-from modelloop.desired.labels import DIGEST, TEMPLATE_HASH_ANNOTATION
+from modelloop.desired.labels import DIGEST, QUEUE, TEMPLATE_HASH_ANNOTATION
 
 Object = dict[str, Any]
 
@@ -35,6 +35,8 @@ def parse_job(job: Object) -> ObservedJob:
     """A Job's state."""
     conditions = job.get("status", {}).get("conditions", [])
     failed, complete = find_status(conditions, "Failed"), find_status(conditions, "Complete")
+    resting = find_status(conditions, "Suspended")
+    started = job.get("status", {}).get("startTime")
     state: Literal["Active", "Complete", "Failed"] = "Active"
     if complete.get("status") == "True":
         state = "Complete"
@@ -47,12 +49,22 @@ def parse_job(job: Object) -> ObservedJob:
         message=failed.get("message", ""),
         reason=failed.get("reason", ""),
         ttl_set="ttlSecondsAfterFinished" in job.get("spec", {}),
+        started=parse_timestamp(started) if started else None,
+        suspended=bool(job.get("spec", {}).get("suspend")),
+        resting=resting.get("status") == "True",
+        resumed=_time_of(resting) if resting.get("status") == "False" else None,
+        queue=job["metadata"].get("labels", {}).get(QUEUE, ""),
         ended=None if state == "Active" else _time_of(complete if state == "Complete" else failed),
     )
 
 
 def _time_of(condition: Object) -> datetime | None:
     text = condition.get("lastTransitionTime")
+    return parse_timestamp(text) if text else None
+
+
+def _time_in(state: Object, name: str) -> datetime | None:
+    text = state.get(name)
     return parse_timestamp(text) if text else None
 
 
@@ -87,6 +99,9 @@ def parse_pod(pod: Object) -> ObservedPod:
         exit_code=terminated.get("exitCode"),
         terminated_reason=terminated.get("reason", ""),
         terminated_message=(terminated.get("message") or "")[:MAX_TERMINATION],
+        started=_time_in(state.get("running") or terminated, "startedAt"),
+        finished=None if "running" in state else _time_in(terminated, "finishedAt"),
+        image_id=(container.get("imageID") or "").removeprefix("docker-pullable://"),
         running="running" in state,
         ready=ready.get("status") == "True" and "deletionTimestamp" not in metadata,
         deleting="deletionTimestamp" in metadata,

@@ -1,5 +1,6 @@
 """Gathers from the cache what each decision observes."""
 
+from modelkit.contract.recipe import OriginConfig
 from modelloop.api.common import VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec, ModelDeploymentStatus
 from modelloop.api.monitor import ModelMonitorSpec, ModelMonitorStatus
@@ -9,21 +10,39 @@ from modelloop.cluster.equality import is_applied, with_applied_hash
 from modelloop.cluster.parse import Object, is_owned_by, parse_job, parse_pod, parse_server
 from modelloop.decide.deployment import ObservedDeployment, ObservedServer, Target
 from modelloop.decide.monitor import ObservedModel, ObservedMonitor
-from modelloop.decide.runs import ObservedTraining, RetrainWish
+from modelloop.decide.retention import decide_kept_versions
+from modelloop.decide.runs import ObservedJob, ObservedTraining, RetrainWish, ScrapedProgress
+from modelloop.decide.schedule import find_schedule_problem
 from modelloop.desired.deployment import build_server, server_selector, service_address
-from modelloop.desired.labels import DIGEST, RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION
+from modelloop.desired.labels import (
+    APPROVE_ANNOTATION,
+    COMPONENT,
+    DIGEST,
+    REVISION,
+    RUN_ANNOTATION,
+    TEMPLATE_HASH_ANNOTATION,
+    WORKER,
+)
 from modelloop.desired.names import cron_job_name
-from modelloop.desired.training import find_spec_problem, pod_hash, spec_hash
+from modelloop.desired.training import find_spec_problem, given_resources, pod_hash, spec_hash
 from modelloop.desired.workload import WorkloadSettings
 
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+MAX_REVISION = 256
 
 
-def read_training(cache: Cache, key: Key, body: Object, apply_error: str) -> ObservedTraining:
-    """What is known of a ModelTraining."""
+def read_training(
+    cache: Cache, key: Key, body: Object, apply_error: str, progress: ScrapedProgress | None = None
+) -> ObservedTraining:
+    """What is known of a ModelTraining; `progress` is what the pod of its run said last."""
     spec = ModelTrainingSpec.model_validate(body["spec"])
     status = ModelTrainingStatus.model_validate(body.get("status") or {})
-    jobs = [parse_job(job) for job in cache.children(key, "Job") if is_owned_by(job, body)]
+    jobs: list[ObservedJob] = []
+    worker_jobs: list[ObservedJob] = []
+    for job in cache.children(key, "Job"):
+        if is_owned_by(job, body):
+            is_worker = job["metadata"].get("labels", {}).get(COMPONENT) == WORKER
+            (worker_jobs if is_worker else jobs).append(parse_job(job))
     pods: tuple[Object, ...] = ()
     if status.run is not None:
         pods = tuple(
@@ -31,6 +50,7 @@ def read_training(cache: Cache, key: Key, body: Object, apply_error: str) -> Obs
             for pod in cache.children(key, "Pod")
             if pod["metadata"].get("labels", {}).get(JOB_NAME_LABEL) == status.run.job
         )
+    cpus, memory_gib = given_resources(spec)
     return ObservedTraining(
         uid=body["metadata"]["uid"],
         generation=body["metadata"].get("generation", 0),
@@ -39,12 +59,36 @@ def read_training(cache: Cache, key: Key, body: Object, apply_error: str) -> Obs
         spec_hash=spec_hash(spec),
         pod_hash=pod_hash(spec),
         run_token=body["metadata"].get("annotations", {}).get(RUN_ANNOTATION, ""),
+        approve_token=body["metadata"].get("annotations", {}).get(APPROVE_ANNOTATION, "").strip(),
         wishes=_read_wishes(cache, key),
         jobs=tuple(jobs),
+        worker_jobs=tuple(worker_jobs),
+        progress=progress if status.run is not None else None,
+        cpus=cpus,
+        memory_gib=memory_gib,
         pods=tuple(parse_pod(pod) for pod in pods),
         apply_error=apply_error,
-        spec_problem=find_spec_problem(spec),
+        spec_problem=find_spec_problem(spec) or find_schedule_problem(spec),
     )
+
+
+def read_origin(body: Object, image: str) -> OriginConfig:
+    """Where a run of a ModelTraining comes from: the image and the revision that a label or annotation states."""
+    metadata = body["metadata"]
+    stated = (metadata.get("annotations") or {}).get(REVISION) or (metadata.get("labels") or {}).get(REVISION)
+    return OriginConfig(image=image, revision=stated[:MAX_REVISION] if stated else None)
+
+
+def read_kept_versions(cache: Cache, key: Key, status: ModelTrainingStatus) -> tuple[str, ...]:
+    """Directory names of a ModelTraining's versions that something in its namespace still names."""
+    served = (
+        version["path"]
+        for deployment_key, deployment in cache.all("ModelDeployment")
+        if deployment_key.namespace == key.namespace
+        for version in map((deployment.get("status") or {}).get, ("stable", "candidate", "previous"))
+        if version
+    )
+    return decide_kept_versions(status, served, namespace=key.namespace, name=key.name)
 
 
 def _read_wishes(cache: Cache, key: Key) -> tuple[RetrainWish, ...]:

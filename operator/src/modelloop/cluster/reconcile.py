@@ -13,7 +13,9 @@ from modelloop.cluster.cache import Key
 from modelloop.cluster.cluster import Cluster, Object, utc_now
 from modelloop.cluster.read import (
     read_deployment,
+    read_kept_versions,
     read_monitor,
+    read_origin,
     read_training,
 )
 from modelloop.cluster.telemetry import RECONCILE_SECONDS, RECONCILES, RETRAIN_REQUESTS, ROLLOUTS, RUNS
@@ -24,8 +26,10 @@ from modelloop.decide.reasons import Reason
 from modelloop.decide.training import TrainingPlan, decide_training
 from modelloop.desired import names
 from modelloop.desired.deployment import build_server, build_service
+from modelloop.desired.labels import QUEUE
 from modelloop.desired.monitor import build_access, build_cron_job
 from modelloop.desired.training import begin_run, build_job
+from modelloop.desired.workers import build_worker_job
 from modelloop.desired.workload import WorkloadSettings, build_store_claim
 from modelloop.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 
@@ -113,16 +117,19 @@ class Reconciler:
                 champion=status.champion,
                 feedback=plan.new_run.feedback,
                 now=now,
+                origin=read_origin(body, observed.spec.image or self._settings.trainer_image),
+                keep_versions=read_kept_versions(self._cluster.cache, key, status),
             )
             status = status.model_copy(update={"run": run})
         body = await self._cluster.patch_status(key, body, observed.status, status)
         self._tell(key, body, plan.events)
-        if observed.status.run is not None and status.run != observed.status.run and status.history:
+        ended = observed.status.run
+        if ended is not None and status.history and status.history[0].number == ended.number:
             RUNS.labels(status.history[0].verdict).inc()
 
         async def make() -> None:
             await self._tidy_jobs(key, plan)
-            if status.run is not None:
+            if status.run is not None and plan.job_wanted:
                 await self._ensure_store(key.namespace, status.run.storage.uri)
                 job = build_job(
                     observed.spec,
@@ -133,12 +140,17 @@ class Reconciler:
                     settings=self._settings,
                 )
                 await self._cluster.apply_once(job)
+                if plan.workers_wanted:
+                    queued = QUEUE in job["metadata"]["labels"]
+                    await self._cluster.apply_once(build_worker_job(job, status.run.workers, suspend=queued))
 
         return await self._make(key, make, plan.check_again_after)
 
     async def _tidy_jobs(self, key: Key, plan: TrainingPlan) -> None:
         for name in plan.delete_jobs:
             await self._cluster.delete("Job", key.namespace, name)
+        for name in (*plan.suspend_jobs, *plan.resume_jobs):
+            await self._cluster.patch("Job", key.namespace, name, {"spec": {"suspend": name in plan.suspend_jobs}})
         for name in plan.expire_jobs:
             ttl = {"spec": {"ttlSecondsAfterFinished": self._settings.finished_job_ttl}}
             await self._cluster.patch("Job", key.namespace, name, ttl)

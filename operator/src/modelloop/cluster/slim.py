@@ -3,11 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-from modelloop.desired.labels import APPLIED_HASH_ANNOTATION, COMPONENT, RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION
+from modelloop.desired.labels import (
+    APPLIED_HASH_ANNOTATION,
+    APPROVE_ANNOTATION,
+    COMPONENT,
+    REVISION,
+    RUN_ANNOTATION,
+    TEMPLATE_HASH_ANNOTATION,
+)
 
 Object = dict[str, Any]
 
-_ANNOTATIONS = (RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION, APPLIED_HASH_ANNOTATION)
+_ANNOTATIONS = (RUN_ANNOTATION, APPROVE_ANNOTATION, REVISION, TEMPLATE_HASH_ANNOTATION, APPLIED_HASH_ANNOTATION)
 
 
 def slim(kind: str, body: Object) -> Object:
@@ -44,7 +51,8 @@ def _job(body: Object) -> Object:
         {key: condition.get(key, "") for key in ("type", "status", "reason", "message", "lastTransitionTime")}
         for condition in status.get("conditions", [])
     ]
-    return {"spec": kept, "status": {"conditions": conditions}}
+    started = {"startTime": status["startTime"]} if status.get("startTime") else {}
+    return {"spec": kept, "status": {"conditions": conditions, **started}}
 
 
 def main_container(pod: Object) -> Object:
@@ -72,6 +80,7 @@ def _pod(body: Object) -> Object:
         },
         "status": {
             "phase": status.get("phase", ""),
+            "podIP": status.get("podIP", ""),
             "reason": status.get("reason", ""),
             "message": status.get("message", ""),
             "conditions": [
@@ -80,7 +89,7 @@ def _pod(body: Object) -> Object:
                 if condition.get("type") in ("PodScheduled", "Ready")
             ],
             "containerStatuses": [
-                {key: container.get(key) for key in ("name", "ready", "restartCount", "state", "lastState")}
+                {key: container.get(key) for key in ("name", "ready", "restartCount", "state", "lastState", "imageID")}
                 for container in status.get("containerStatuses", [])
                 if container.get("name") == main.get("name")
             ],

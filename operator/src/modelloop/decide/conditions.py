@@ -13,7 +13,8 @@ MAX_MESSAGE = 2000
 class ConditionSet:
     """Collects the conditions of one pass.
 
-    `Reconciling` and `Stalled` that aren't set in a pass are gone after it; the other types keep their last state.
+    `Reconciling`, `Stalled` and `ApprovalRefused` that aren't set in a pass are gone after it; the other types keep
+    their last state.
     """
 
     previous: tuple[Condition, ...]
@@ -37,7 +38,7 @@ class ConditionSet:
 
     def build(self) -> tuple[Condition, ...]:
         """The conditions after this pass, in a stable order."""
-        transient = (ConditionType.RECONCILING, ConditionType.STALLED)
+        transient = (ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.APPROVAL_REFUSED)
         kept = {
             condition.type: condition
             for condition in self.previous

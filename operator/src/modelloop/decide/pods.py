@@ -31,6 +31,12 @@ class ObservedPod:
     """Of the last termination of the main container."""
     terminated_reason: str = ""
     terminated_message: str = ""
+    started: datetime | None = None
+    """When its main container, or its last one that ended, began."""
+    finished: datetime | None = None
+    """When that ended; None while it runs."""
+    image_id: str = ""
+    """The image that runs, by its digest, as the container runtime says."""
     running: bool = False
     ready: bool = False
     deleting: bool = False

@@ -4,25 +4,31 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """Condition types of the three kinds. `Reconciling` and `Stalled` exist only while true (kstatus)."""
+    """Condition types of the three kinds. `Reconciling` and `Stalled` (kstatus) and `ApprovalRefused` exist only while
+    true."""
 
     READY = "Ready"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
     RUN_SUCCEEDED = "RunSucceeded"
     APPROVED = "Approved"
+    APPROVAL_REFUSED = "ApprovalRefused"
     AVAILABLE = "Available"
     ROLLED_OUT = "RolledOut"
     HEALTHY = "Healthy"
     RETRAINING = "Retraining"
+    RUN_ALLOWED = "RunAllowed"
 
 
 class Reason(StrEnum):
     """Reasons of conditions and events. A trainer or server may add its own, such as ColumnNotFound."""
 
+    ALLOWED = "Allowed"
     APPLY_FAILED = "ApplyFailed"
     APPROVED = "Approved"
+    AWAITING_APPROVAL = "AwaitingApproval"
     BREACHED = "Breached"
+    BUDGET_EXHAUSTED = "BudgetExhausted"
     CLAIM_NOT_BOUND = "ClaimNotBound"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     COOLDOWN = "Cooldown"
@@ -36,6 +42,8 @@ class Reason(StrEnum):
     INVALID_RESULT = "InvalidResult"
     INVALID_SPEC = "InvalidSpec"
     MONITOR_FAILED = "MonitorFailed"
+    NOT_APPROVABLE = "NotApprovable"
+    NOT_CHOSEN = "NotChosen"
     NOT_DECIDED = "NotDecided"
     NOT_ENOUGH_ROWS = "NotEnoughRows"
     NO_ALARM = "NoAlarm"
@@ -46,6 +54,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     PODS_NOT_CREATED = "PodsNotCreated"
     PROMOTED = "Promoted"
+    QUEUED = "Queued"
     REJECTED = "Rejected"
     REQUESTED = "Requested"
     RESULT_LOST = "ResultLost"

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from modelkit.contract.codec import ContractError
 from modelkit.contract.result import TrainingResult, read_termination_message
-from modelloop.api.training import ChampionStatus, RunRecord, RunStatus
+from modelloop.api.common import Storage
+from modelloop.api.training import RunRecord, RunStatus
 from modelloop.decide.gates import Judgement, judge
 from modelloop.decide.pods import find_problem, find_stated_failure, newest
 from modelloop.decide.reasons import Reason
@@ -28,7 +29,6 @@ class Ended:
     """A run that came to its end in this pass."""
 
     record: RunRecord
-    champion: ChampionStatus | None = None
 
 
 def decide_end(observed: ObservedTraining, run: RunStatus, job: ObservedJob | None, now: datetime) -> Ended | None:
@@ -72,8 +72,7 @@ def _judge_result(observed: ObservedTraining, run: RunStatus, result: TrainingRe
     if not result.path:
         raise ContractError("path must be set")
     judgement = judge(result, observed.spec.gates)
-    record = _judged_record(run, result, judgement, now)
-    return Ended(record, champion=_champion(run, result, now) if judgement.verdict == "Approved" else None)
+    return Ended(_judged_record(run, result, judgement, now))
 
 
 def _first_error(exc: ContractError | ValidationError) -> str:
@@ -101,6 +100,13 @@ def _supersede(observed: ObservedTraining, run: RunStatus, job: ObservedJob | No
 
 
 def _failure(observed: ObservedTraining, run: RunStatus, job: ObservedJob, now: datetime) -> RunRecord:
+    if job.reason == Reason.DEADLINE_EXCEEDED:
+        stated = f" ({observed.spec.deadline})" if observed.spec.deadline else ""
+        message = (
+            f"the run took longer than spec.deadline{stated} and was ended; raise spec.deadline, give it more CPU in "
+            "spec.resources, or search less"
+        )
+        return _record(run, now, verdict="Failed", reason=Reason.DEADLINE_EXCEEDED, message=message)
     pod = newest(pod for pod in observed.pods if pod.exit_code not in (None, 0))
     problem = (find_stated_failure(pod) or find_problem(pod)) if pod is not None else None
     if problem is not None:
@@ -119,6 +125,7 @@ def _record(run: RunStatus, now: datetime, *, verdict: str, reason: str, message
             "trigger": run.trigger,
             "spec_hash": run.spec_hash,
             "pod_hash": run.pod_hash,
+            "revision": run.revision,
             "start_time": run.start_time,
             "completion_time": now,
             **fields,
@@ -149,6 +156,9 @@ def _judged_record(run: RunStatus, result: TrainingResult, judgement: Judgement,
         feedback_rows=result.feedback_rows,
         format=result.format,
         failed_gates=judgement.failed[:24],
+        task=result.task,
+        feedback=run.feedback,
+        storage=None if run.storage == Storage() else run.storage,
     )
 
 
@@ -158,20 +168,3 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
     Gates have judged the exact values.
     """
     return {name: round(value, DECIMALS) for name, value in metrics.items() if math.isfinite(value)}
-
-
-def _champion(run: RunStatus, result: TrainingResult, now: datetime) -> ChampionStatus:
-    metric = result.metric or ""
-    return ChampionStatus(
-        number=run.number,
-        path=result.path or "",
-        digest=result.digest or "",
-        storage=run.storage,
-        estimator=result.estimator,
-        task=result.task,
-        metric=metric,
-        value=round(result.metrics[metric], DECIMALS),
-        spec_hash=run.spec_hash,
-        feedback=run.feedback,
-        approved_time=now,
-    )

@@ -1,18 +1,23 @@
 """Decides which run begins next: all pending triggers coalesce into one run. Pure and total."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
+from modelkit.contract.codec import format_time
 from modelloop.api.training import ChampionStatus, Feedback, HandledTrigger, ModelTrainingStatus, Trigger
 from modelloop.decide.reasons import Reason
 from modelloop.decide.runs import NewRun, ObservedTraining, RetrainWish
+from modelloop.decide.schedule import find_due
 
 _MAX_ID = 256
 _MAX_HANDLED = 64
 _ANNOTATION = "annotation"
+APPROVAL_SOURCE = "approve"
+"""The entry of `status.handled` that `decide.approval` keeps."""
 
 
 def decide_next_run(
-    observed: ObservedTraining, status: ModelTrainingStatus
+    observed: ObservedTraining, status: ModelTrainingStatus, now: datetime
 ) -> tuple[NewRun | None, tuple[HandledTrigger, ...]]:
     """The run that the pending triggers ask for, all of them coalesced into one."""
     number = status.runs + 1
@@ -20,10 +25,14 @@ def decide_next_run(
     token = observed.run_token[:_MAX_ID]
     asked = bool(token) and not _is_handled(known, _ANNOTATION, token)
     # More monitors than the status can remember would ask again and again: the first by name are heard.
-    heard = sorted(observed.wishes, key=lambda wish: wish.monitor)[: _MAX_HANDLED - 1]
+    heard = sorted(observed.wishes, key=lambda wish: wish.monitor)[: _MAX_HANDLED - 2]
     pending = [wish for wish in heard if not _is_handled(known, _source(wish), wish.id)]
     newest_wish = max(pending, key=lambda wish: (wish.feedback.until, wish.monitor), default=None)
-    trigger = None if observed.spec_problem else _trigger(observed, status, asked, newest_wish)
+    trigger = (
+        None
+        if observed.spec_problem
+        else _trigger(observed, status, asked, newest_wish, find_due(status.schedule, now))
+    )
     if trigger is None:
         return None, status.handled
     feedback = _choose_feedback(heard, known, status.champion)
@@ -31,7 +40,7 @@ def decide_next_run(
         known[_source(wish)] = HandledTrigger(source=_source(wish), id=wish.id, number=number)
     if asked:
         known[_ANNOTATION] = HandledTrigger(source=_ANNOTATION, id=token, number=number)
-    needed = {_ANNOTATION, *map(_source, heard)}
+    needed = {_ANNOTATION, APPROVAL_SOURCE, *map(_source, heard)}
     kept = sorted(known.values(), key=lambda entry: (entry.source in needed, entry.number), reverse=True)
     handled = tuple(sorted(kept[:_MAX_HANDLED], key=lambda entry: entry.source))
     return NewRun(number=number, trigger=trigger, feedback=feedback), handled
@@ -63,7 +72,11 @@ def _choose_feedback(
 
 
 def _trigger(
-    observed: ObservedTraining, status: ModelTrainingStatus, asked: bool, wish: RetrainWish | None
+    observed: ObservedTraining,
+    status: ModelTrainingStatus,
+    asked: bool,
+    wish: RetrainWish | None,
+    due: datetime | None,
 ) -> Trigger | None:
     if status.runs == 0 or not status.history:
         return Trigger(reason="Created")
@@ -77,6 +90,8 @@ def _trigger(
         return Trigger(reason="Requested", id=observed.run_token[:_MAX_ID])
     if wish is not None:
         return Trigger(reason="Monitor", id=wish.id, monitor=wish.monitor)
+    if due is not None:
+        return Trigger(reason="Scheduled", id=format_time(due))
     if last.reason == Reason.RESULT_LOST and last.trigger.reason != "ResultLost":
         return Trigger(reason="ResultLost", id=str(last.number))
     return None

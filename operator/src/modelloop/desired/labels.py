@@ -7,7 +7,7 @@ from modelloop.api.common import API_VERSION
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "modelloop"
 COMPONENT = "app.kubernetes.io/component"
-"""trainer, server or monitor; also the name of the pod's main container."""
+"""trainer, worker, server or monitor; also the name of the pod's main container."""
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 """What the operator watches among Jobs, Pods, Deployments and the like."""
 
@@ -21,6 +21,13 @@ RUN = "modelloop.dev/run-number"
 APPLIED_HASH_ANNOTATION = "modelloop.dev/applied-hash"
 """Hash of what the operator applied: a later pass sees a field that it no longer wants."""
 RUN_ANNOTATION = "modelloop.dev/run"
+APPROVE_ANNOTATION = "modelloop.dev/approve"
+REVISION = "modelloop.dev/revision"
+"""Label or annotation of a ModelTraining: the revision of the repository that it was applied from."""
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""Label of a Job that Kueue starts."""
+WORKER = "worker"
+"""Component of the pods that share a run's search."""
 TEMPLATE_HASH_ANNOTATION = "modelloop.dev/template-hash"
 
 _COMPONENTS = {"ModelTraining": "trainer", "ModelDeployment": "server", "ModelMonitor": "monitor"}

@@ -1,23 +1,23 @@
 """Names of every object that the operator makes. Deterministic, so that a repeated pass finds what is there."""
 
-import hashlib
+from modelkit.contract.files import run_id, version_name
+
+__all__ = [
+    "cron_job_name", "digest_label", "job_name", "monitor_account_name", "run_id", "server_name", "store_claim",
+    "version_name", "worker_job_name",
+]  # fmt: skip
 
 STORE_CLAIM_PREFIX = "pvc://"
-
-
-def run_id(uid: str, number: int) -> str:
-    """Eight hex digits that tell runs apart even after the training was deleted and made again."""
-    return hashlib.sha256(f"{uid}/{number}".encode()).hexdigest()[:8]
-
-
-def version_name(uid: str, number: int) -> str:
-    """Directory name of the version that a run makes, e.g. `3-0a1b2c3d`."""
-    return f"{number}-{run_id(uid, number)}"
 
 
 def job_name(training: str, uid: str, number: int) -> str:
     """Name of a run's Job."""
     return f"{training}-{run_id(uid, number)}"
+
+
+def worker_job_name(job: str) -> str:
+    """Name of the Job of a run's worker pods: 63 characters at most, as a run's Job has at most 61."""
+    return f"{job}-w"
 
 
 def digest_label(digest: str) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import FeedbackConfig, StoreConfig, TrainerConfig, VersionRef
 from modelkit.contract.environment import METRICS_PORT, ExitCode
+from modelkit.contract.recipe import OriginConfig
 from modelloop.api.common import Resources
 from modelloop.api.training import ChampionStatus, Feedback, ModelTrainingSpec, RunStatus, Trigger
 from modelloop.desired import labels, names
+from modelloop.desired.placement import build_placement, build_queueing, build_timing
 from modelloop.desired.recipe import build_recipe
 from modelloop.desired.workload import (
     Main,
@@ -17,7 +19,9 @@ from modelloop.desired.workload import (
     Secrets,
     WorkloadSettings,
     build_pod_spec,
+    build_resources,
     content_hash,
+    parse_quantity,
     store_secrets,
     store_uri,
 )
@@ -33,7 +37,10 @@ _RESULT_FIELDS = {
     "tuning", "folds", "cross_validation", "test_fraction", "slices", "explain", "compress", "seed", "storage",
 }  # fmt: skip
 _POD_ONLY = {"tuning": {"parallelism"}}
-_POD_FIELDS = {"image", "resources", "retries"}
+_POD_FIELDS = {
+    "image", "resources", "retries", "deadline", "node_selector", "tolerations", "affinity", "priority_class_name",
+    "runtime_class_name", "queue_name",
+}  # fmt: skip
 
 
 def spec_hash(spec: ModelTrainingSpec) -> str:
@@ -85,6 +92,9 @@ def build_trainer_config(
     trigger: str,
     champion: ChampionStatus | None,
     feedback: Feedback | None,
+    uid: str,
+    origin: OriginConfig | None,
+    keep_versions: tuple[str, ...] | None,
 ) -> str:
     """JSON of the run's TrainerConfig; fixed in status when the run begins, so that a retry can't differ."""
     config = TrainerConfig(
@@ -96,6 +106,9 @@ def build_trainer_config(
         store=StoreConfig(uri=store_uri(spec.storage)),
         champion=VersionRef(number=champion.number, path=champion.path, digest=champion.digest) if champion else None,
         feedback=FeedbackConfig(**feedback.model_dump()) if feedback else None,
+        uid=uid,
+        origin=origin,
+        keep_versions=keep_versions,
         **build_recipe(spec),
     )
     return dumps(config)
@@ -112,6 +125,8 @@ def begin_run(
     champion: ChampionStatus | None,
     feedback: Feedback | None,
     now: datetime,
+    origin: OriginConfig | None = None,
+    keep_versions: tuple[str, ...] | None = None,
 ) -> RunStatus:
     """The intent of a run, written to status before its Job is made."""
     version = names.version_name(uid, number)
@@ -125,6 +140,8 @@ def begin_run(
         feedback=feedback,
         storage=spec.storage,
         start_time=now,
+        workers=spec.tuning.parallelism if spec.tuning.parallelism > 1 else 0,
+        revision=origin.revision if origin is not None else None,
         config=build_trainer_config(
             spec,
             namespace=namespace,
@@ -134,14 +151,24 @@ def begin_run(
             trigger=trigger.reason,
             champion=champion,
             feedback=feedback,
+            uid=uid,
+            origin=origin,
+            keep_versions=keep_versions,
         ),
     )
+
+
+def given_resources(spec: ModelTrainingSpec) -> tuple[float, float]:
+    """CPUs and GiB of memory of each pod of a run: its limit, or else its request."""
+    given = build_resources(spec.resources, _DEFAULT_RESOURCES)
+    amounts = {**given["requests"], **given["limits"]}
+    return float(parse_quantity(amounts.get("cpu", 0))), float(parse_quantity(amounts.get("memory", 0)) / 2**30)
 
 
 def build_job(
     spec: ModelTrainingSpec, run: RunStatus, *, namespace: str, name: str, uid: str, settings: WorkloadSettings
 ) -> dict[str, Any]:
-    """The Job of a run. Bad specs and bad data (exit code 2) fail it at once, evictions don't count."""
+    """The Job of a run. Bad specs and bad data (exit code 2) fail it at once; evictions and suspensions don't count."""
     object_labels = {**labels.object_labels(KIND, name), labels.RUN: str(run.number)}
     main = Main(
         name=CONTAINER,
@@ -163,12 +190,13 @@ def build_job(
         "metadata": {
             "name": run.job,
             "namespace": namespace,
-            "labels": object_labels,
+            "labels": {**object_labels, **build_queueing(spec)},
             # Not as the controller: Kubernetes' CronJob controller takes every Job whose controller has a CronJob's
             # name for its own, whatever the kind, and removes finished ones.
             "ownerReferences": [labels.owner_reference(KIND, name, uid, controller=False)],
         },
         "spec": {
+            **build_timing(spec),
             "backoffLimit": spec.retries,
             "completions": 1,
             "parallelism": 1,
@@ -176,19 +204,17 @@ def build_job(
             "podFailurePolicy": {
                 "rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-                    {
-                        "action": "FailJob",
-                        "onExitCodes": {
-                            "containerName": CONTAINER,
-                            "operator": "In",
-                            "values": [int(ExitCode.REFUSED)],
-                        },
-                    },
+                    {"action": "Ignore", "onExitCodes": _exit_codes(ExitCode.STOPPED)},
+                    {"action": "FailJob", "onExitCodes": _exit_codes(ExitCode.REFUSED)},
                 ]
             },
             "template": {
                 "metadata": {"labels": object_labels},
-                "spec": build_pod_spec(main, settings, mounts, secrets, restartPolicy="Never"),
+                "spec": build_pod_spec(main, settings, mounts, secrets, restartPolicy="Never", **build_placement(spec)),
             },
         },
     }
+
+
+def _exit_codes(code: ExitCode) -> dict[str, Any]:
+    return {"containerName": CONTAINER, "operator": "In", "values": [int(code)]}
