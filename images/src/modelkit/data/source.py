@@ -1,47 +1,45 @@
-"""Read the training source into a data frame, whatever it is: a built-in data set, CSV or Parquet, file or S3.
+"""Read the training source into a data frame, whatever it is and wherever it lies.
 
-Every problem ends in a RefusedError that names the address as the user wrote it, except an unreachable store
+Every problem ends in a RefusedError that names the address as the user wrote it, except a place that can't be reached
 (StoreError), which another attempt may mend.
 """
 
-import re
-import warnings
 from collections.abc import Mapping
-from io import BytesIO
-from pathlib import Path, PurePosixPath
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
+from pandas.api import types
 
-from modelkit.contract.config import DataConfig, StoreConfig
-from modelkit.contract.estimators import BUILTIN_DATASETS
-from modelkit.data.suggest import suggest
-from modelkit.errors import RefusedError, StoreObjectNotFoundError, StorePermissionError
-from modelkit.store.store import Store
+from modelkit.contract.config import DataConfig
+from modelkit.data.address import WEB, parse_address
+from modelkit.data.builtin import read_builtin
+from modelkit.data.formats import read_table, unreadable
+from modelkit.data.memory import Memory, read_memory, require_memory
+from modelkit.data.places import SourceFile, find_files
+from modelkit.data.suggest import enumerate_names
+from modelkit.errors import RefusedError
 
-_SLICE = re.compile(r"(-?\d*):(-?\d*)")
-_CSV_SUFFIXES = (".csv", ".csv.gz")
-_PARQUET_SUFFIXES = (".parquet", ".pq")
-_INDEX_COLUMN = re.compile(r"__index_level_\d+__")
+_SCHEMES = ("builtin", "file", "s3", "gs", "az", *WEB)
 
 
-def read_source(config: DataConfig, environ: Mapping[str, str]) -> pd.DataFrame:
-    """The whole table at `config.uri`, one column per name in the file, all rows in the file's order.
+def read_source(config: DataConfig, environ: Mapping[str, str], memory: Memory | None = None) -> pd.DataFrame:
+    """The whole table at `config.uri`, one column per name in the files, rows in the order of files and lines.
 
-    `builtin://<name>` is a data set of scikit-learn with the column `target`; `?rows=start:stop` takes a slice of
-    its shipped order, as in Python. `file://` and `s3://` name one CSV file with a header or one Parquet file.
-    Raises RefusedError (DataNotFound, PermissionDenied, DataUnreadable, EmptyData, BadDataAddress) or StoreError.
+    `builtin://<name>` is a data set of scikit-learn. All else is CSV with a header, Parquet or JSON lines in one file,
+    the files that match a glob, or those below a prefix (see `data.address`), which must have the same columns.
+    `memory` is what the process may take; without it, what the container or the node has.
+    Raises RefusedError (DataNotFound, PermissionDenied, DataUnreadable, EmptyData, BadDataAddress, TooManyFiles,
+    DifferentColumns, DataTooLarge) or StoreError.
     """
     scheme = urlsplit(config.uri).scheme
-    if scheme == "builtin":
-        frame = _read_builtin(config)
-    elif scheme in {"file", "s3"}:
-        frame = _read_file(config, environ)
-    else:
+    if scheme not in _SCHEMES:
         raise RefusedError(
             "BadDataAddress",
-            f"the data address {config.display_uri} must begin with builtin://, pvc:// or s3://",
+            f"the data address {config.display_uri} must begin with builtin://, pvc://, s3://, gs://, az://, https:// "
+            "or work://",
         )
+    frame = read_builtin(config) if scheme == "builtin" else _read_files(config, environ, memory)
     if frame.empty:
         raise RefusedError(
             "EmptyData",
@@ -50,141 +48,76 @@ def read_source(config: DataConfig, environ: Mapping[str, str]) -> pd.DataFrame:
     return frame
 
 
-def _read_builtin(config: DataConfig) -> pd.DataFrame:
-    parts = urlsplit(config.uri)
-    loader = BUILTIN_DATASETS.get(parts.netloc)
-    if loader is None or parts.path not in {"", "/"}:
-        raise RefusedError(
-            "DataNotFound",
-            f"there is no data set {config.display_uri}; built in are: {', '.join(BUILTIN_DATASETS)}"
-            + suggest(parts.netloc, BUILTIN_DATASETS),
-        )
-    import sklearn.datasets
-
-    frame: pd.DataFrame = getattr(sklearn.datasets, loader)(as_frame=True).frame
-    options = parse_qs(parts.query, keep_blank_values=True)
-    if not options:
-        return frame
-    match = _SLICE.fullmatch(options.get("rows", [""])[0])
-    if match is None or set(options) != {"rows"}:
-        raise RefusedError(
-            "BadDataAddress",
-            f"the data address {config.display_uri} must end in ?rows=start:stop, such as ?rows=0:300",
-        )
-    start, stop = (int(bound) if bound else None for bound in match.groups())
-    return frame.iloc[start:stop].reset_index(drop=True)
+def _read_files(config: DataConfig, environ: Mapping[str, str], memory: Memory | None) -> pd.DataFrame:
+    files = find_files(parse_address(config), config, environ)
+    if (available := memory or read_memory()) is not None:
+        require_memory(files, available, config.display_uri)
+    first = _read(files[0])
+    if len(files) == 1:
+        return first
+    frames = [first]
+    for file in files[1:]:
+        frame = _read(file)
+        _refuse_other_columns(frame, first, file, files[0])
+        frames.append(frame[first.columns])
+    _refuse_other_types(frames, files)
+    return _concatenate(frames)
 
 
-def _read_file(config: DataConfig, environ: Mapping[str, str]) -> pd.DataFrame:
-    parts = urlsplit(config.uri)
-    path = unquote(parts.path)
-    lowered = path.lower()
-    if not lowered.endswith((*_CSV_SUFFIXES, *_PARQUET_SUFFIXES)):
-        raise RefusedError(
-            "BadDataAddress",
-            f"the data address {config.display_uri} must name one file that ends in .csv, .csv.gz or .parquet",
-        )
-    source: Path | BytesIO = (
-        _local(path, config) if parts.scheme == "file" else BytesIO(_remote(parts.netloc, path, config, environ))
-    )
+def _read(file: SourceFile) -> pd.DataFrame:
     try:
-        if lowered.endswith(_PARQUET_SUFFIXES):
-            return _read_parquet(source, config)
-        return _read_csv(source, config, compressed=lowered.endswith(".gz"))
+        frame = read_table(file.open(), file.format, file.name, compressed=file.is_compressed)
     except PermissionError as exc:
-        raise _denied(config, "the pod's user may not read the file") from exc
-
-
-def _local(path: str, config: DataConfig) -> Path:
-    local = Path(path)
-    if ".." in local.parts:
-        raise RefusedError("BadDataAddress", f"the data address {config.display_uri} must not hold '..'")
-    try:
-        if local.is_file():
-            return local
-        beside = [entry.name for entry in local.parent.iterdir()] if local.parent.is_dir() else []
-    except PermissionError as exc:
-        raise _denied(config, "the pod's user may not open the folder") from exc
-    raise RefusedError(
-        "DataNotFound",
-        f"there is no file at {config.display_uri}; check the path below the claim" + suggest(local.name, beside),
-    )
-
-
-def _remote(bucket: str, path: str, config: DataConfig, environ: Mapping[str, str]) -> bytes:
-    store = Store.open(StoreConfig(uri=f"s3://{bucket}", env_prefix=config.env_prefix), environ)
-    try:
-        return store.read(str(PurePosixPath(path)).lstrip("/"))
-    except StoreObjectNotFoundError as exc:
-        raise RefusedError("DataNotFound", f"there is no object at {config.display_uri}") from exc
-    except StorePermissionError as exc:
-        raise _denied(config, "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of its Secret") from exc
-
-
-def _denied(config: DataConfig, advice: str) -> RefusedError:
-    return RefusedError("PermissionDenied", f"no permission to read {config.display_uri}: {advice}")
-
-
-def _read_csv(source: Path | BytesIO, config: DataConfig, *, compressed: bool) -> pd.DataFrame:
-    try:
-        with warnings.catch_warnings():
-            # Without an error here, pandas cuts rows that are longer than the header.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(source, index_col=False, low_memory=False, compression="gzip" if compressed else None)
-    except pd.errors.EmptyDataError as exc:
         raise RefusedError(
-            "EmptyData", f"{config.display_uri} is empty; expected a header and at least one row"
+            "PermissionDenied", f"no permission to read {file.name}: the pod's user may not read the file"
         ) from exc
-    except UnicodeDecodeError as exc:
-        raise _unreadable(config, f"it isn't UTF-8 (byte {exc.start}); convert it to UTF-8") from exc
-    except pd.errors.ParserWarning as exc:
-        raise _unreadable(config, "rows have more values than the header has names") from exc
-    except (pd.errors.ParserError, ValueError, EOFError, OSError) as exc:
-        if isinstance(exc, PermissionError):
-            raise
-        raise _unreadable(config, f"it isn't CSV: {_without_values(exc)}") from exc
-    if len(frame.columns) == 1 and (found := re.search(r"[;\t|]", str(frame.columns[0]))):
-        raise _unreadable(
-            config, f"its header holds {found.group()!r} and no comma; save it with commas between the values"
+    frame.columns = [str(name) for name in frame.columns]
+    return frame
+
+
+def _refuse_other_columns(frame: pd.DataFrame, first: pd.DataFrame, file: SourceFile, first_file: SourceFile) -> None:
+    lacks = [name for name in first.columns if name not in frame.columns]
+    adds = [name for name in frame.columns if name not in first.columns]
+    if lacks or adds:
+        problems = [
+            f"{verb} {enumerate_names(map(repr, names))}" for verb, names in (("lacks", lacks), ("adds", adds)) if names
+        ]
+        raise RefusedError(
+            "DifferentColumns",
+            f"{file.name} has other columns than {first_file.name}: it {' and '.join(problems)}; all files of one "
+            "source must have the same columns",
         )
-    return frame
 
 
-def _read_parquet(source: Path | BytesIO, config: DataConfig) -> pd.DataFrame:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(source).read()
-    except (pa.ArrowException, OSError) as exc:
-        if isinstance(exc, PermissionError):
-            raise
-        raise _unreadable(config, f"it isn't Parquet, or cut off: {_without_values(exc)}") from exc
-    names = table.column_names
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise _unreadable(config, f"the column {repeated[0]!r} occurs {names.count(repeated[0])} times")
-    plain = []
-    for index, column in enumerate(table.schema):
-        if pa.types.is_dictionary(column.type):
-            table = table.set_column(index, column.name, table.column(index).cast(column.type.value_type))
-        elif pa.types.is_decimal(column.type):
-            table = table.set_column(index, column.name, table.column(index).cast(pa.float64()))
-        elif pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
-            raise _unreadable(
-                config,
-                f"the column {column.name!r} is of type {column.type}; expected numbers, text or booleans",
-            )
-        if not _INDEX_COLUMN.fullmatch(column.name):
-            plain.append(column.name)
-    frame: pd.DataFrame = table.select(plain).to_pandas(ignore_metadata=True)
-    return frame
+def _refuse_other_types(frames: list[pd.DataFrame], files: list[SourceFile]) -> None:
+    for name in frames[0].columns:
+        known: tuple[str, SourceFile] | None = None
+        for frame, file in zip(frames, files, strict=True):
+            if not frame[name].notna().any():
+                continue
+            kind = _kind(frame[name])
+            if known is None:
+                known = kind, file
+            elif kind != known[0]:
+                raise unreadable(file.name, f"the column {name!r} holds {kind} here and {known[0]} in {known[1].name}")
 
 
-def _unreadable(config: DataConfig, problem: str) -> RefusedError:
-    return RefusedError("DataUnreadable", f"{config.display_uri} can't be read: {problem}")
+def _kind(values: "pd.Series[Any]") -> str:
+    present = values.dropna()
+    if types.is_bool_dtype(values.dtype) or all(isinstance(value, bool) for value in present.head(1)):
+        return "booleans"
+    if types.is_numeric_dtype(values.dtype):
+        return "numbers"
+    return "dates" if types.is_datetime64_any_dtype(values.dtype) else "text"
 
 
-def _without_values(exc: Exception) -> str:
-    """The parser's first line without quoted text, which may be a value of the data."""
-    line = (str(exc).splitlines() or [type(exc).__name__])[0].strip()
-    return re.sub(r"'[^']*'|\"[^\"]*\"", "…", line)[:200]
+def _concatenate(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """All rows. A part without any value in a column says nothing of the column's type."""
+    filled = [{name for name in frame.columns if frame[name].notna().any()} for frame in frames]
+    known = set[str]().union(*filled)
+    parts = [
+        frame[[name for name in frame.columns if name in has or name not in known]]
+        for frame, has in zip(frames, filled, strict=True)
+        if len(frame)
+    ]
+    return pd.concat(parts, ignore_index=True)[frames[0].columns] if parts else frames[0]
