@@ -14,10 +14,11 @@ from modelkit.contract.estimators import CLASSIFIERS
 from modelkit.data.columns import as_array, take
 from modelkit.data.dataset import Dataset, build_dataset
 from modelkit.data.split import split_rows
+from modelkit.evaluate.answers import Answers
 from modelkit.train.candidates import build_candidates
 from modelkit.train.export import Export, export_onnx
 from modelkit.train.pipeline import build_pipeline
-from modelkit.train.search import Answers, Trial, answer, fit
+from modelkit.train.search import Trial, answer, fit
 
 DATA = DataConfig(uri="x", display_uri="x", target="target")
 PARAMS = {"n_estimators": 7, "max_iter": 60}

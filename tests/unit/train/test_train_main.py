@@ -259,7 +259,6 @@ def test_progress_is_answered_while_the_run_lasts() -> None:
     progress = Progress()
     with served_metrics(progress, 0) as port:
         progress.enter("Searching")
-        progress.expect_fits(4)
         progress.fit_done(2, 4)
         progress.count_rows("train", 455)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:

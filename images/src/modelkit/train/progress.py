@@ -1,6 +1,7 @@
 """How far a run is, for the operator to scrape from /metrics while it lasts."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ class Progress:
     _total: Gauge = field(init=False)
     _rows: Gauge = field(init=False)
     _stage: Gauge = field(init=False)
+    _trials_done: Gauge = field(init=False)
+    _trials_total: Gauge = field(init=False)
+    _best: Gauge = field(init=False)
+    _eta: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
         def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
@@ -32,7 +37,13 @@ class Progress:
 
         self._ratio = gauge("progress_ratio", "Share of the run that is done, 0 to 1")
         self._done = gauge("fits_done", "Fits of the search that are done")
-        self._total = gauge("fits_total", "Fits of the search: candidates times folds")
+        self._total = gauge("fits_total", "Fits of the search: trials times folds")
+        self._trials_done = gauge("trials_done", "Parameter sets of the search that are scored")
+        self._trials_total = gauge("trials_total", "Parameter sets that the search will score at most")
+        self._best = gauge("best_score", "The primary metric of the best trial so far; NaN before there is one")
+        self._eta = gauge("eta_seconds", "Seconds until the final fit should be done; NaN while that isn't known")
+        self._best.set(math.nan)
+        self._eta.set(math.nan)
         self._rows = gauge("rows", "Rows by use", ("use",))
         self._stage = gauge("stage_info", "1 for the present stage", ("stage",))
         for stage in STAGES:
@@ -43,19 +54,28 @@ class Progress:
         for other in STAGES:
             self._stage.labels(other).set(float(other == stage))
         self._ratio.set(_START[stage])
+        if stage not in ("Searching", "Fitting"):
+            self._eta.set(0.0 if stage == "Done" else math.nan)
         logger.info("stage", extra={"stage": stage})
 
     def count_rows(self, use: str, rows: int) -> None:
         """`use` is source, feedback, train or test."""
         self._rows.labels(use).set(rows)
 
-    def expect_fits(self, total: int) -> None:
-        """The search will do `total` fits."""
-        self._total.set(total)
+    def trials_done(self, done: int, total: int, best: float) -> None:
+        """The search has scored `done` of at most `total` parameter sets; `best` is NaN without a score."""
+        self._trials_done.set(done)
+        self._trials_total.set(total)
+        self._best.set(best)
 
-    def fit_done(self, done: int, total: int) -> None:
-        """The search has done `done` of `total` fits."""
+    def expect_end(self, seconds: float) -> None:
+        """The final fit should be done in so many seconds."""
+        self._eta.set(max(0.0, seconds))
+
+    def fit_done(self, done: float, total: float) -> None:
+        """The search has done `done` of `total` fits; a fit on a share of the rows counts as that share."""
         self._done.set(done)
+        self._total.set(total)
         span = _START["Fitting"] - _START["Searching"]
         self._ratio.set(_START["Searching"] + span * done / total)
 

@@ -23,6 +23,7 @@ from modelkit.artifact.version import RUN, ArtifactError, read_manifest, write_v
 from modelkit.contract.codec import dumps, from_plain, to_plain
 from modelkit.contract.config import TrainerConfig
 from modelkit.contract.files import version_directory
+from modelkit.contract.recipe import TuningConfig
 from modelkit.contract.result import ChampionResult, TrainingResult
 from modelkit.data.columns import Rows
 from modelkit.data.dataset import Dataset, build_dataset
@@ -39,12 +40,13 @@ from modelkit.train.export import export_onnx
 from modelkit.train.feedback import Feedback, read_feedback
 from modelkit.train.files import build_files
 from modelkit.train.finished import Finished
-from modelkit.train.folds import count_folds
 from modelkit.train.incomplete import drop_incomplete
 from modelkit.train.parts import Labelled, Parts, divide
 from modelkit.train.pipeline import build_pipeline
 from modelkit.train.progress import Progress
-from modelkit.train.search import Trial, answer, fit, rank_trials, takes_weights
+from modelkit.train.resume import Ledger
+from modelkit.train.search import Trial, answer, build_problem, fit, rank_trials, takes_weights
+from modelkit.train.spaces import Space, build_spaces
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +69,8 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     task = resolve_task(config)
     metric = resolve_metric(config, task)
     candidates = build_candidates(config, metric)
+    spaces = build_spaces(config, candidates)
+    ledger = Ledger.of_run(store, config.namespace, config.name, config.version)
     dataset, feedback = read_rows(config, environ, store, task, progress)
     parts = drop_incomplete(divide(dataset, feedback, config), dataset.columns, config.preprocessing)
     progress.count_rows("train", len(parts.train.target))
@@ -88,7 +92,7 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
         for candidate in candidates
     ]
     with _collected_warnings() as warned:
-        run = _train(config, metric, dataset, parts, trials, progress, cores)
+        run = _train(config, metric, dataset, parts, trials, spaces, ledger, progress, cores)
     notes = (
         *dataset.notes,
         *(feedback.notes if feedback else ()),
@@ -101,6 +105,7 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     progress.enter("Writing")
     files = build_files(replace(run, result=result, notes=(*notes, *run.notes)))
     digest = write_version(store, path, files, version_metadata(config, result), sign)
+    ledger.clear()
     progress.enter("Done")
     return replace(result, digest=digest, path=path)
 
@@ -141,31 +146,28 @@ def _train(
     dataset: Dataset,
     parts: Parts,
     trials: list[Trial],
+    spaces: Sequence[Space],
+    ledger: Ledger,
     progress: Progress,
     cores: int,
 ) -> Finished:
-    """Search, fit the best on the whole training part, and export it."""
+    """Search, fit the best on the whole training part and the validation part, and export it."""
     target = parts.train.target
     classes = None if dataset.classes is None else tuple(sorted(set(target.tolist())))
     progress.enter("Searching")
-    progress.expect_fits(len(trials) * count_folds(len(target), config.folds, config.cross_validation))
-    ranked = rank_trials(
+    problem = build_problem(trials, parts, classes, metric, config)
+    ranking = rank_trials(
         trials,
-        parts.train.rows,
-        target,
-        classes=classes,
-        metric=metric,
-        folds=config.folds,
-        seed=config.seed,
+        problem,
+        spaces=spaces,
+        tuning=config.tuning or TuningConfig(),
         cores=cores,
-        on_fit=progress.fit_done,
-        cross_validation=config.cross_validation,
-        weights=parts.train.weights,
-        groups=parts.train.groups,
-        times=parts.train.times,
+        progress=progress,
+        ledger=ledger,
     )
     progress.enter("Fitting")
-    fitted = fit(ranked[0], parts.train.rows, target, jobs=cores, weights=parts.train.weights)
+    ranked = ranking.trials
+    fitted = fit(ranked[0], problem.rows, problem.target, jobs=cores, weights=problem.weights)
     answers = _answer(ranked[0], fitted, parts.evaluation, classes)
     progress.enter("Exporting")
     name = ranked[0].candidate.name
@@ -181,7 +183,7 @@ def _train(
         source_answers=None if source is None else _answer(ranked[0], fitted, source, classes),
         export=export_onnx(name, fitted, dataset.columns, parts.evaluation.rows, answers),
         result=TrainingResult(outcome="Succeeded"),
-        notes=(),
+        notes=ranking.notes,
         packages={package: importlib.metadata.version(package) for package in _PACKAGES},
     )
 
@@ -231,6 +233,7 @@ def judge_version(
         format_message=run.export.message,
         data_digest=digest_rows(dataset.columns, parts),
         slices=tuple(found.to_result(run.config.slice_metrics) for found in slices),
+        trials=len(run.trials),
     )
     return replace(run, result=result, slices=slices, notes=(*run.notes, *slice_notes(slices, parts.evaluation_frame)))
 
