@@ -10,13 +10,13 @@ import pytest
 
 from modelkit.contract.config import CandidateConfig, DataConfig, StoreConfig, TrainerConfig
 from modelkit.contract.recipe import CompressConfig, StudentConfig
-from modelkit.data.columns import as_array
+from modelkit.data.columns import as_array, concatenate
 from modelkit.data.dataset import Dataset, build_dataset
 from modelkit.data.source import read_source
 from modelkit.train.candidates import Candidate, build_candidates, resolve_task
 from modelkit.train.compress import Compressed, build_student, compress
 from modelkit.train.cores import limit_native_threads
-from modelkit.train.parts import Parts, divide
+from modelkit.train.parts import Labelled, Parts, divide
 from modelkit.train.pipeline import build_pipeline
 from modelkit.train.search import Trial, fit
 
@@ -61,6 +61,11 @@ def make_config(data: str, estimator: str, params: dict[str, Any], **changes: An
     )
 
 
+def _join(first: Labelled, second: Labelled) -> Labelled:
+    rows = concatenate(first.rows, second.rows)
+    return Labelled(rows, np.concatenate([first.target, second.target]))
+
+
 @pytest.fixture
 def run_compression() -> Callable[..., Compression]:
     """Fit `estimator` and compress it by `methods`; `metric` is accuracy or r2 by default."""
@@ -93,7 +98,8 @@ def run_compression() -> Callable[..., Compression]:
 
         chosen = trial_of(build_candidates(config, metric)[0])
         assert chosen is not None
-        fitted = fit(chosen, parts.train.rows, parts.train.target)
+        every = parts.train if parts.validation is None else _join(parts.train, parts.validation)
+        fitted = fit(chosen, every.rows, every.target)
         found = compress(
             config,
             metric,
@@ -102,6 +108,7 @@ def run_compression() -> Callable[..., Compression]:
             trial_of(build_student(config, metric)),
             columns=dataset.columns,
             parts=parts,
+            every=every,
             classes=dataset.classes,
             cores=1,
         )

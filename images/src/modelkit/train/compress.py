@@ -1,9 +1,9 @@
 """The chosen model made smaller and faster, step by step, as long as its quality stays within the allowed drop.
 
 Every step is tried on a model that never saw the rows it is judged by: the validation part, or without one a fold of
-the training part, never the test part. A step that is taken is then repeated on the whole training part, so the model
-that is served has learnt from as many rows as without compression. Which steps are taken depends on quality and size
-only, not on the clock: the same run makes the same choice.
+the training part, never the test part. A step that is taken is then repeated on all rows that a model may learn from,
+so the one that is served has learnt from as many as without compression. Which steps are taken depends on quality and
+size only, not on the clock: the same run makes the same choice.
 """
 
 import logging
@@ -46,7 +46,7 @@ class Compressed:
     trial: Trial
     """Its candidate and its pipeline, unfitted; the chosen one's when no step changed it."""
     pipeline: Any
-    """Fitted on the training part."""
+    """Fitted on all rows to learn from."""
     quantized: Export | None
     """What is served instead of the pipeline's own export."""
     steps: tuple[Compression, ...]
@@ -60,7 +60,7 @@ class _Model:
     judged: Any
     """Pipeline fitted without the rows that it is judged by."""
     final: Any
-    """Pipeline fitted on the training part."""
+    """Pipeline fitted on all rows to learn from."""
     judged_export: Export | None = None
     final_export: Export | None = None
     """Both when the model is quantized."""
@@ -107,17 +107,20 @@ def compress(
     *,
     columns: Sequence[InputColumn],
     parts: Parts,
+    every: Labelled,
     classes: tuple[Any, ...] | None,
     cores: int,
 ) -> Compressed:
-    """Try the methods of `config.compress` on the chosen trial, whose pipeline `fitted` learnt from the training part.
+    """Try the methods of `config.compress` on the chosen trial, whose pipeline `fitted` learnt from the rows `every`.
 
-    `student` is the trial of the smaller estimator for distillation. A step that can't be done, loses more than
+    Those are the training part and the validation part. `student` is the trial of the smaller estimator for
+    distillation. A step that can't be done, loses more than
     `max_drop` of `metric` against the chosen model, or makes nothing smaller is recorded and not taken.
     """
     assert config.compress is not None
-    bench = _Bench(config, metric, columns, classes, parts, cores, student)
-    model = _Model(chosen, bench.learn_again(chosen, fitted), fitted)
+    learn, held = _hold_out(config, parts, classes)
+    bench = _Bench(config.compress.max_drop, metric, columns, classes, learn, held, every, cores, student)
+    model = _Model(chosen, bench.fit(chosen, learn), fitted)
     reference = bench.score(model)
     before, steps = bench.footprint(model), []
     for method in config.compress.methods:
@@ -146,48 +149,43 @@ def _left_out(method: str, before: Footprint, message: str) -> Compression:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Bench:
     """The rows of a run's compression, and how models are tried on them."""
 
-    def __init__(
-        self,
-        config: TrainerConfig,
-        metric: str,
-        columns: Sequence[InputColumn],
-        classes: tuple[Any, ...] | None,
-        parts: Parts,
-        cores: int,
-        student: Trial | None,
-    ) -> None:
-        assert config.compress is not None
-        self._max_drop = config.compress.max_drop
-        self._metric, self._columns, self._classes = metric, columns, classes
-        self._task = REGRESSION if classes is None else CLASSIFICATION
-        self._cores, self._student, self._train = cores, student, parts.train
-        self._learn, self._held = _hold_out(config, parts, classes)
-        self.tries: dict[str, Callable[[_Model, float], _Model]] = {
-            "Pruning": self._prune,
-            "Distillation": self._distil,
-            "Quantization": self._quantize,
-        }
+    max_drop: float
+    metric: str
+    columns: Sequence[InputColumn]
+    classes: tuple[Any, ...] | None
+    learn: Labelled
+    held: Labelled
+    """What models are judged by that learnt from `learn`."""
+    every: Labelled
+    """What the served model learns from."""
+    cores: int
+    student: Trial | None
 
-    def learn_again(self, trial: Trial, final: Any) -> Any:
-        """The trial fitted without the held-out rows: `final` itself when those aren't of the training part."""
-        if self._learn is self._train:
-            return final
-        return fit(trial, self._learn.rows, self._learn.target, jobs=self._cores, weights=self._learn.weights)
+    @property
+    def tries(self) -> dict[str, Callable[[_Model, float], _Model]]:
+        """What each method makes of a model, given the score of the uncompressed one."""
+        return {"Pruning": self._prune, "Distillation": self._distil, "Quantization": self._quantize}
+
+    def fit(self, trial: Trial, part: Labelled) -> Any:
+        """The trial's pipeline, fitted to `part`."""
+        return fit(trial, part.rows, part.target, jobs=self.cores, weights=part.weights)
 
     def score(self, model: _Model) -> float:
         """The metric on the held-out rows; raises RefusedError when it can't be computed."""
         if model.judged_export is not None:
-            answers = answer_by_export(model.judged_export, self._columns, self._held, self._classes, self._task)
+            task = REGRESSION if self.classes is None else CLASSIFICATION
+            answers = answer_by_export(model.judged_export, self.columns, self.held, self.classes, task)
         else:
             answers = self._answers(model.trial, model.judged)
-        found = compute_metrics(answers, (self._metric,)).get(self._metric)
+        found = compute_metrics(answers, (self.metric,)).get(self.metric)
         if found is None:
             raise RefusedError(
                 "BadMetric",
-                f"{self._metric} can't be computed on the {len(self._held.target)} held-out rows that compression is "
+                f"{self.metric} can't be computed on the {len(self.held.target)} held-out rows that compression is "
                 "judged by; use another metric, or a validation part",
             )
         return found
@@ -196,9 +194,9 @@ class _Bench:
         """The step's record: it is taken when it loses little enough and makes the model smaller."""
         after, drop = self.footprint(tried), self._drop(tried, reference)
         message = tried.done
-        within = drop <= self._max_drop + _ROUNDING
+        within = drop <= self.max_drop + _ROUNDING
         if not within:
-            message += f"; it loses {drop:.4g} of {self._metric}, more than {self._max_drop:.4g}"
+            message += f"; it loses {drop:.4g} of {self.metric}, more than {self.max_drop:.4g}"
         elif after.size >= before.size:
             message += f"; it needs {after.size} bytes, not less than {before.size}"
         step = Compression(
@@ -218,15 +216,15 @@ class _Bench:
         export = model.final_export
         if export is None:
             native = self._answers(model.trial, model.final)
-            export = export_onnx(model.trial.candidate.name, model.final, self._columns, self._held.rows, native)
-        return measure_footprint(model.final, export, self._columns, self._held)
+            export = export_onnx(model.trial.candidate.name, model.final, self.columns, self.held.rows, native)
+        return measure_footprint(model.final, export, self.columns, self.held)
 
     def _answers(self, trial: Trial, fitted: Any) -> Answers:
-        held = self._held
-        return answer(trial, fitted, held.rows, held.target, self._classes, held.weights)
+        held = self.held
+        return answer(trial, fitted, held.rows, held.target, self.classes, held.weights)
 
     def _drop(self, model: _Model, reference: float) -> float:
-        return improvement(self._metric, reference, self.score(model))
+        return improvement(self.metric, reference, self.score(model))
 
     def _prune(self, model: _Model, reference: float) -> _Model:
         """The largest `ccp_alpha` within the drop; the smallest when none is."""
@@ -239,45 +237,34 @@ class _Bench:
             raise _NotApplicable(f"the trees of {name} have no branch to prune")
         for alpha in alphas:
             tried = self._with_alpha(model, alpha)
-            if self._drop(tried, reference) <= self._max_drop + _ROUNDING:
+            if self._drop(tried, reference) <= self.max_drop + _ROUNDING:
                 break
-        train = self._train
-        if self._learn is train:
-            return replace(tried, final=tried.judged)
-        return replace(tried, final=fit(tried.trial, train.rows, train.target, jobs=self._cores, weights=train.weights))
+        return replace(tried, final=self.fit(tried.trial, self.every))
 
     def _with_alpha(self, model: _Model, alpha: float) -> _Model:
-        from sklearn.base import clone
-
         candidate = model.trial.candidate
-        pipeline = clone(model.trial.pipeline).set_params(**{f"model__{ALPHA}": alpha})
         trial = replace(
             model.trial,
             candidate=replace(candidate, params={**candidate.params, ALPHA: alpha}),
-            pipeline=pipeline,
+            settings={**model.trial.settings, f"model__{ALPHA}": alpha},
         )
-        judged = fit(trial, self._learn.rows, self._learn.target, jobs=self._cores, weights=self._learn.weights)
-        return _Model(trial, judged, None, done=f"{ALPHA} {alpha:.4g}")
+        return _Model(trial, self.fit(trial, self.learn), None, done=f"{ALPHA} {alpha:.4g}")
 
     def _distil(self, model: _Model, _reference: float) -> _Model:
-        assert self._student is not None  # build_student saw to it
-        judged = distil(self._student, model.judged, self._learn, self._classes, self._cores)
-        same = self._learn is self._train and model.judged is model.final
-        final = judged if same else distil(self._student, model.final, self._train, self._classes, self._cores)
-        done = f"{self._student.candidate.name} learnt from {model.trial.candidate.name}"
-        return _Model(self._student, judged, final, done=done)
+        assert self.student is not None  # build_student saw to it
+        judged = distil(self.student, model.judged, self.learn, self.classes, self.cores)
+        final = distil(self.student, model.final, self.every, self.classes, self.cores)
+        done = f"{self.student.candidate.name} learnt from {model.trial.candidate.name}"
+        return _Model(self.student, judged, final, done=done)
 
     def _quantize(self, model: _Model, _reference: float) -> _Model:
         native = self._answers(model.trial, model.judged)
-        judged = quantize(model.judged, self._columns, self._learn, native)
+        judged = quantize(model.judged, self.columns, self.learn, native)
         if judged is None:
             name = model.trial.candidate.name
             raise _NotApplicable(f"{name} has no matrix product that is large enough for INT8 to make it smaller")
-        final = judged
-        if self._learn is not self._train:
-            again = quantize(model.final, self._columns, self._train, native)
-            assert again is not None  # the same pipeline, fitted to more rows
-            final = again
+        final = quantize(model.final, self.columns, self.every, native)
+        assert final is not None  # the same pipeline, fitted to more rows
         return replace(model, judged_export=judged, final_export=final, done="INT8 weights and activations")
 
 
