@@ -27,8 +27,11 @@ class Backend(Protocol):
     def read_part(self, segments: tuple[str, ...], start: int, length: int) -> bytes:
         """`length` bytes from the byte `start` on, all of which the object has; as `read` otherwise."""
 
-    def write(self, segments: tuple[str, ...], data: bytes, *, replace: bool) -> None:
-        """All of `data` or nothing; with `replace` false, StoreObjectExistsError when there is an object."""
+    def write(self, segments: tuple[str, ...], data: bytes, *, replace: bool, private: bool = False) -> None:
+        """All of `data` or nothing; with `replace` false, StoreObjectExistsError when there is an object.
+
+        `private`: only the same user may read it, where the store tells users apart.
+        """
 
     def size(self, segments: tuple[str, ...]) -> int | None:
         """Bytes of the object, None when there is none."""

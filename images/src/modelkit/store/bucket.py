@@ -40,8 +40,8 @@ class BucketBackend:
         with self._errors("read", segments):
             return bytes(obstore.get_range(self._store, self._key(segments), start=start, length=length))
 
-    def write(self, segments: tuple[str, ...], data: bytes, *, replace: bool) -> None:
-        """See Backend."""
+    def write(self, segments: tuple[str, ...], data: bytes, *, replace: bool, private: bool = False) -> None:  # noqa: ARG002
+        """See Backend; a bucket has one kind of reader, so that `private` changes nothing."""
         with self._errors("write", segments):
             # One request, never multipart: a crashed writer leaves no invisible parts in the bucket.
             obstore.put(

@@ -20,6 +20,7 @@ from modelkit.store.backend import StoredObject
 from modelkit.store.paths import TEMPORARY_PREFIX
 
 _FILE_MODE = 0o660
+_PRIVATE_MODE = 0o600
 _FOLDER_MODE = 0o770
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -51,12 +52,12 @@ class FolderBackend:
                 file.seek(start)
                 return file.read(length)
 
-    def write(self, segments: tuple[str, ...], data: bytes, *, replace: bool) -> None:
+    def write(self, segments: tuple[str, ...], data: bytes, *, replace: bool, private: bool = False) -> None:
         """See Backend."""
         name, temporary = segments[-1], TEMPORARY_PREFIX + secrets.token_hex(8)
         with self._errors("write", segments), self._folder(segments[:-1], create=True) as folder:
             try:
-                _write_synced(temporary, data, folder)
+                _write_synced(temporary, data, folder, _PRIVATE_MODE if private else _FILE_MODE)
                 if replace:
                     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
                 else:
@@ -135,10 +136,10 @@ class FolderBackend:
             raise StoreError(f"can't {verb} {address}: {_explain(exc)}") from exc
 
 
-def _write_synced(name: str, data: bytes, folder: int) -> None:
+def _write_synced(name: str, data: bytes, folder: int, mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(name, flags, _FILE_MODE, dir_fd=folder), "wb") as file:
-        os.fchmod(file.fileno(), _FILE_MODE)  # whatever the umask is
+    with os.fdopen(os.open(name, flags, mode, dir_fd=folder), "wb") as file:
+        os.fchmod(file.fileno(), mode)  # whatever the umask is
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

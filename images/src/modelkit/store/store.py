@@ -51,9 +51,13 @@ class Store:
         """
         self._backend.write(split_path(path), data, replace=False)
 
-    def write(self, path: str, data: bytes) -> None:
-        """Write or atomically replace an object: a reader sees all of the old or all of the new bytes."""
-        self._backend.write(split_path(path), data, replace=True)
+    def write(self, path: str, data: bytes, *, private: bool = False) -> None:
+        """Write or atomically replace an object: a reader sees all of the old or all of the new bytes.
+
+        A `private` one can be read by the same user only (mode 0600) where the store is a folder; in a bucket by
+        everybody who may read the bucket.
+        """
+        self._backend.write(split_path(path), data, replace=True, private=private)
 
     def exists(self, path: str) -> bool:
         """Is there an object at `path`? A folder isn't one."""
