@@ -13,6 +13,10 @@
 A message says what was found, what was expected and what to do; it never holds a feature value.
 """
 
+from collections.abc import Sequence
+
+from modelkit.contract.result import Finding
+
 
 class ModelKitError(Exception):
     """Root of everything that modelkit raises on purpose."""
@@ -21,10 +25,12 @@ class ModelKitError(Exception):
 class RefusedError(ModelKitError):
     """Inputs that no retry can mend. `reason` is CamelCase and ends in the run's condition."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, findings: Sequence[Finding] = ()) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.findings = tuple(findings)
+        """What is wrong with the data, one by one."""
 
 
 class StoreError(ModelKitError):

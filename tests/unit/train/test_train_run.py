@@ -34,6 +34,7 @@ FILES = {
     "profile.json",
     "samples.json",
     "signature.json",
+    "source.json",
 }
 
 

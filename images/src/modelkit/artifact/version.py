@@ -125,6 +125,12 @@ def fetch_version(store: Store, ref: VersionRef, target: Path) -> Path:
     return target
 
 
+def read_file(store: Store, ref: VersionRef, manifest: Manifest, name: str) -> bytes | None:
+    """One file of the version whose manifest was read, checked as by `fetch_version`; None when it has no such file."""
+    entry = manifest.files.get(name)
+    return None if entry is None else _read_verified(store, ref.path, name, entry)
+
+
 def _read_manifest(store: Store, path: str, digest: str | None) -> bytes | None:
     try:
         data = store.read(f"{path}/{MANIFEST}")

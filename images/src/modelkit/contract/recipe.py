@@ -44,8 +44,12 @@ class ValidationConfig:
     baseline: str = "Champion"
     """Champion: what isn't stated is expected to be as in the champion's data. None: only what is stated."""
     columns: tuple[ExpectedColumnConfig, ...] = ()
-    extra_columns: str = "Warn"
-    """Ignore, Warn or Fail: columns that the baseline doesn't have."""
+    extra_columns: str = "Fail"
+    """Ignore, Warn or Fail: columns that the baseline doesn't have, unless the features are named."""
+    column_order: str = "Fail"
+    """Ignore, Warn or Fail: columns in another order than the baseline's, unless the features are named."""
+    label_noise: str = "Fail"
+    """Ignore, Warn or Fail: neither the new version nor the champion finds the labels that it once found."""
     duplicates: str = "Warn"
     """Ignore, Warn or Fail: rows that are there twice."""
     max_duplicate_share: float = 0.0

@@ -14,7 +14,9 @@ from pandas.api import types
 
 from modelkit.artifact.signature import InputColumn
 from modelkit.contract.config import DataConfig
+from modelkit.contract.result import Finding
 from modelkit.data.columns import Rows, to_rows
+from modelkit.data.description import SourceDescription
 from modelkit.data.kinds import CATEGORICAL, NUMERIC, infer_columns
 from modelkit.data.roles import read_groups, read_times, read_weights
 from modelkit.data.suggest import enumerate_names, suggest
@@ -48,6 +50,11 @@ class Dataset:
     """[n] codes, the same for rows that must stay together; None without a group column."""
     times: NDArray[np.float64] | None = None
     """[n] what orders the rows, oldest first: seconds since 1970 UTC or the column's numbers; None without one."""
+
+    source: SourceDescription | None = None
+    """What the table looked like, for the next run's validation."""
+    findings: tuple[Finding, ...] = ()
+    """Warnings of the data's validation."""
 
     def rows(self) -> Rows:
         """The model's view of every row."""

@@ -75,7 +75,7 @@ def _judge(name: str, values: "pd.Series[Any]") -> tuple[str, str]:
     if is_all_boolean(present):
         return "bool", NUMERIC
     _refuse_other_than_text(name, present, "numbers, text, booleans or dates")
-    if _seem_dates(present) and _are_dates(name, values):
+    if seem_dates(present) and _are_dates(name, values):
         return DATETIME, NUMERIC
     _refuse_spoilt_numbers(name, values)
     return "string", TEXT if _is_prose(present) else CATEGORICAL
@@ -133,7 +133,8 @@ def _time(name: str, values: "pd.Series[Any]") -> tuple[str, str]:
 _STATED = {"Number": _number, "Boolean": _boolean, "Category": _category, "Text": _text, "Time": _time}
 
 
-def _seem_dates(present: "pd.Series[Any]") -> bool:
+def seem_dates(present: "pd.Series[Any]") -> bool:
+    """Do texts begin as ISO 8601 dates do? The first 50 are looked at."""
     return all(_DATE.fullmatch(value) for value in present.head(_LOOKED_AT))
 
 

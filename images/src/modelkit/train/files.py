@@ -46,6 +46,8 @@ def build_files(run: Finished) -> dict[str, bytes]:
         files.SAMPLES: to_json(describe_samples(run)),
         files.CARD: build_card(run, metrics, importance).encode(),
     }
+    if run.source is not None:
+        built[files.SOURCE] = to_json(to_plain(run.source))
     if run.export.model is not None:
         built[files.MODEL_ONNX] = run.export.model
     return built
@@ -71,6 +73,7 @@ def describe_metrics(run: Finished) -> dict[str, Any]:
         "trivial": result.trivial,
         "champion": to_plain(result.champion) if result.champion else None,
         "champion_message": result.champion_message,
+        "findings": [to_plain(found) for found in result.findings],
         "source_test": None if run.source_answers is None else compute_metrics(run.source_answers),
         "candidates": [
             {
@@ -81,6 +84,18 @@ def describe_metrics(run: Finished) -> dict[str, Any]:
                 "folds": [_finite(score) for score in trial.scores],
             }
             for trial in run.trials
+        ],
+        "compressions": [
+            # Without the times, which no two runs agree on; the manifest has them.
+            {
+                "method": step.method,
+                "accepted": step.accepted,
+                "drop": step.drop,
+                "bytes_before": step.bytes_before,
+                "bytes_after": step.bytes_after,
+                "message": step.message,
+            }
+            for step in run.compressions
         ],
         "notes": list(run.notes),
     }

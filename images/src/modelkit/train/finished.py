@@ -9,9 +9,11 @@ import numpy as np
 from modelkit.artifact.model import onnx_answers
 from modelkit.artifact.signature import InputColumn, OutputColumn, Signature
 from modelkit.contract.config import TrainerConfig
-from modelkit.contract.result import TrainingResult
+from modelkit.contract.result import Compression, TrainingResult
+from modelkit.data.description import SourceDescription
 from modelkit.evaluate.answers import Answers, Array
 from modelkit.evaluate.slices import MeasuredSlice
+from modelkit.train.candidates import Candidate
 from modelkit.train.export import Export
 from modelkit.train.parts import Parts
 from modelkit.train.search import Trial
@@ -42,11 +44,24 @@ class Finished:
     notes: tuple[str, ...]
     packages: Mapping[str, str]
     slices: tuple[MeasuredSlice, ...] = ()
+    compressed: Trial | None = None
+    """What is served, when compression was asked for: the best trial, pruned, or its student."""
+    compressions: tuple[Compression, ...] = ()
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """Of the model that is served; None of a custom training."""
+        if self.compressed is not None:
+            return self.compressed.candidate
+        return self.trials[0].candidate if self.trials else None
+
+    source: SourceDescription | None = None
+    """What the training source looked like."""
 
     @property
     def estimator(self) -> str:
         """What made the model: the estimator's name, or Custom."""
-        return self.trials[0].candidate.name if self.trials else CUSTOM
+        return CUSTOM if self.candidate is None else self.candidate.name
 
     @property
     def format(self) -> str:

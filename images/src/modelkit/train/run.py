@@ -26,7 +26,7 @@ from modelkit.contract.files import version_directory
 from modelkit.contract.recipe import TuningConfig
 from modelkit.contract.result import ChampionResult, TrainingResult
 from modelkit.data.columns import Rows
-from modelkit.data.dataset import Dataset, build_dataset
+from modelkit.data.dataset import Dataset
 from modelkit.data.source import read_source
 from modelkit.errors import RefusedError, StoreError
 from modelkit.evaluate.answers import Answers
@@ -34,8 +34,9 @@ from modelkit.evaluate.metrics import compute_metrics
 from modelkit.evaluate.slices import MeasuredSlice, check_slices, find_slices, measure_slices, slice_notes
 from modelkit.evaluate.trivial import answer_trivially
 from modelkit.store.store import Store
-from modelkit.train.candidates import build_candidates, resolve_metric, resolve_task
+from modelkit.train.candidates import Candidate, build_candidates, resolve_metric, resolve_task
 from modelkit.train.champion import answer_as_champion, compare_answers
+from modelkit.train.compress import Compressed, build_student, compress
 from modelkit.train.export import export_onnx
 from modelkit.train.feedback import Feedback, read_feedback
 from modelkit.train.files import build_files
@@ -45,8 +46,9 @@ from modelkit.train.parts import Labelled, Parts, divide
 from modelkit.train.pipeline import build_pipeline
 from modelkit.train.progress import Progress
 from modelkit.train.resume import Ledger
-from modelkit.train.search import Trial, answer, build_problem, fit, rank_trials, takes_weights
+from modelkit.train.search import Trial, build_problem, fit, rank_trials, takes_weights
 from modelkit.train.spaces import Space, build_spaces
+from modelkit.train.validating import MOST_FINDINGS, check_noise, read_known, validate_source
 
 logger = logging.getLogger(__name__)
 
@@ -69,32 +71,33 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     task = resolve_task(config)
     metric = resolve_metric(config, task)
     candidates = build_candidates(config, metric)
-    spaces = build_spaces(config, candidates)
+    spaces, student = build_spaces(config, candidates), build_student(config, metric)
     ledger = Ledger.of_run(store, config.namespace, config.name, config.version)
     dataset, feedback = read_rows(config, environ, store, task, progress)
     parts = drop_incomplete(divide(dataset, feedback, config), dataset.columns, config.preprocessing)
     progress.count_rows("train", len(parts.train.target))
     progress.count_rows("test", len(parts.evaluation.target))
-    trials = [
-        Trial(
-            candidate,
-            build_pipeline(
-                candidate.name,
-                candidate.estimator,
-                dataset.columns,
-                config.preprocessing,
-                selection=config.selection,
-                task=task,
-                seed=config.seed,
-                rows=parts.train.rows,
-            ),
+
+    def build_trial(candidate: Candidate) -> Trial:
+        pipeline = build_pipeline(
+            candidate.name,
+            candidate.estimator,
+            dataset.columns,
+            config.preprocessing,
+            selection=config.selection,
+            task=task,
+            seed=config.seed,
+            rows=parts.train.rows,
         )
-        for candidate in candidates
-    ]
+        return Trial(candidate, pipeline)
+
+    trials = [build_trial(candidate) for candidate in candidates]
+    taught = None if student is None else build_trial(student)
     with _collected_warnings() as warned:
-        run = _train(config, metric, dataset, parts, trials, spaces, ledger, progress, cores)
+        run = _train(config, metric, dataset, parts, trials, spaces, ledger, progress, cores, taught)
     notes = (
         *dataset.notes,
+        *(found.message for found in dataset.findings),
         *(feedback.notes if feedback else ()),
         *parts.notes,
         *_unweighted(trials, parts),
@@ -131,7 +134,8 @@ def read_rows(
     frame = read_source(config.data, environ)
     progress.count_rows("source", len(frame))
     progress.enter("Validating")
-    dataset = build_dataset(frame, config.data, task)
+    known, told = read_known(store, config)
+    dataset = validate_source(frame, config, task, known, told)
     check_slices(dataset.frame, config.slices)
     if config.feedback is None:
         return dataset, None
@@ -150,8 +154,9 @@ def _train(
     ledger: Ledger,
     progress: Progress,
     cores: int,
+    student: Trial | None,
 ) -> Finished:
-    """Search, fit the best on the whole training part and the validation part, and export it."""
+    """Search, fit the best on the whole training part and the validation part, compress and export it."""
     target = parts.train.target
     classes = None if dataset.classes is None else tuple(sorted(set(target.tolist())))
     progress.enter("Searching")
@@ -168,28 +173,31 @@ def _train(
     progress.enter("Fitting")
     ranked = ranking.trials
     fitted = fit(ranked[0], problem.rows, problem.target, jobs=cores, weights=problem.weights)
-    answers = _answer(ranked[0], fitted, parts.evaluation, classes)
+    columns, model = dataset.columns, Compressed(ranked[0], fitted)
+    if config.compress is not None:
+        every = Labelled(problem.rows, problem.target, problem.weights)
+        model = compress(
+            config, metric, model, student, columns=columns, parts=parts, every=every, classes=classes, cores=cores
+        )
+    answers = model.answer(columns, parts.evaluation, classes)
     progress.enter("Exporting")
-    name = ranked[0].candidate.name
-    source = parts.source_test
+    name, source = model.trial.candidate.name, parts.source_test
     return Finished(
         config=config,
         metric=metric,
-        columns=dataset.columns,
+        columns=columns,
         parts=parts,
         trials=ranked,
-        pipeline=fitted,
+        pipeline=model.pipeline,
         answers=answers,
-        source_answers=None if source is None else _answer(ranked[0], fitted, source, classes),
-        export=export_onnx(name, fitted, dataset.columns, parts.evaluation.rows, answers),
+        source_answers=None if source is None else model.answer(columns, source, classes),
+        export=model.quantized or export_onnx(name, model.pipeline, columns, parts.evaluation.rows, answers),
         result=TrainingResult(outcome="Succeeded"),
         notes=ranking.notes,
         packages={package: importlib.metadata.version(package) for package in _PACKAGES},
+        compressed=model.trial if config.compress else None,
+        compressions=model.steps,
     )
-
-
-def _answer(trial: Trial, fitted: Any, part: Labelled, classes: tuple[Any, ...] | None) -> Answers:
-    return answer(trial, fitted, part.rows, part.target, classes, part.weights)
 
 
 def _unweighted(trials: Sequence[Trial], parts: Parts) -> tuple[str, ...]:
@@ -209,19 +217,19 @@ def judge_version(
     progress.enter("Evaluating")
     answers, parts = run.answers, run.parts
     if not _is_finite(answers):
-        raise RefusedError(
-            "FitFailed", f"{run.trials[0].candidate} has no finite answer to every test row; try other parameters"
-        )
+        raise RefusedError("FitFailed", f"{run.candidate} has no finite answer to every test row; try other parameters")
     trivial = answer_trivially(
         answers.task, parts.train.target, answers.truth, answers.classes, parts.train.weights, answers.weights
     )
     champion, slices, champion_message = compare_with_champion(run, store, dataset)
+    metrics = compute_metrics(answers)
+    noise = check_noise(store, run.config, answers, metrics, champion.metrics if champion else {})
     result = TrainingResult(
         outcome="Succeeded",
         task=answers.task,
         metric=run.metric,
         estimator=run.estimator,
-        metrics=compute_metrics(answers),
+        metrics=metrics,
         trivial=compute_metrics(trivial),
         champion=champion,
         champion_message=champion_message,
@@ -233,9 +241,12 @@ def judge_version(
         format_message=run.export.message,
         data_digest=digest_rows(dataset.columns, parts),
         slices=tuple(found.to_result(run.config.slice_metrics) for found in slices),
+        compressions=run.compressions,
+        findings=(*dataset.findings, *noise)[:MOST_FINDINGS],
         trials=len(run.trials),
     )
-    return replace(run, result=result, slices=slices, notes=(*run.notes, *slice_notes(slices, parts.evaluation_frame)))
+    notes = (*run.notes, *slice_notes(slices, parts.evaluation_frame), *(found.message for found in noise))
+    return replace(run, result=result, slices=slices, notes=notes, source=dataset.source)
 
 
 def compare_with_champion(
