@@ -103,8 +103,7 @@ def run_compression() -> Callable[..., Compression]:
         found = compress(
             config,
             metric,
-            chosen,
-            fitted,
+            Compressed(chosen, fitted),
             trial_of(build_student(config, metric)),
             columns=dataset.columns,
             parts=parts,

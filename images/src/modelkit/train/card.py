@@ -28,7 +28,7 @@ def build_card(run: Finished, metrics: Mapping[str, Any], importance: Sequence[I
 
 def _head(run: Finished) -> str:
     config, result = run.config, run.result
-    best = run.trials[0].candidate if run.trials else None
+    best = run.candidate
     maker = f"{best.name} with {_params(best.params)}" if best else "the custom image"
     judge = (
         "held-out labelled requests"

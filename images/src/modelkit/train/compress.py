@@ -20,7 +20,7 @@ from modelkit.contract.metrics import improvement
 from modelkit.contract.recipe import CrossValidationConfig
 from modelkit.contract.result import Compression
 from modelkit.errors import RefusedError
-from modelkit.evaluate.answers import CLASSIFICATION, REGRESSION, Answers
+from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.metrics import compute_metrics
 from modelkit.train.candidates import Candidate, build_candidates, resolve_task
 from modelkit.train.distil import distil
@@ -47,9 +47,15 @@ class Compressed:
     """Its candidate and its pipeline, unfitted; the chosen one's when no step changed it."""
     pipeline: Any
     """Fitted on all rows to learn from."""
-    quantized: Export | None
+    quantized: Export | None = None
     """What is served instead of the pipeline's own export."""
-    steps: tuple[Compression, ...]
+    steps: tuple[Compression, ...] = ()
+
+    def answer(self, columns: Sequence[InputColumn], part: Labelled, classes: tuple[Any, ...] | None) -> Answers:
+        """What the served model says to rows whose truth is known."""
+        if self.quantized is None:
+            return answer(self.trial, self.pipeline, part.rows, part.target, classes, part.weights)
+        return answer_by_export(self.quantized, columns, part, classes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,8 +107,7 @@ def build_student(config: TrainerConfig, metric: str) -> Candidate | None:
 def compress(
     config: TrainerConfig,
     metric: str,
-    chosen: Trial,
-    fitted: Any,
+    chosen: Compressed,
     student: Trial | None,
     *,
     columns: Sequence[InputColumn],
@@ -111,7 +116,7 @@ def compress(
     classes: tuple[Any, ...] | None,
     cores: int,
 ) -> Compressed:
-    """Try the methods of `config.compress` on the chosen trial, whose pipeline `fitted` learnt from the rows `every`.
+    """Try the methods of `config.compress` on the chosen trial, whose pipeline learnt from the rows `every`.
 
     Those are the training part and the validation part. `student` is the trial of the smaller estimator for
     distillation. A step that can't be done, loses more than
@@ -120,7 +125,7 @@ def compress(
     assert config.compress is not None
     learn, held = _hold_out(config, parts, classes)
     bench = _Bench(config.compress.max_drop, metric, columns, classes, learn, held, every, cores, student)
-    model = _Model(chosen, bench.fit(chosen, learn), fitted)
+    model = _Model(chosen.trial, bench.fit(chosen.trial, learn), chosen.pipeline)
     reference = bench.score(model)
     before, steps = bench.footprint(model), []
     for method in config.compress.methods:
@@ -177,8 +182,7 @@ class _Bench:
     def score(self, model: _Model) -> float:
         """The metric on the held-out rows; raises RefusedError when it can't be computed."""
         if model.judged_export is not None:
-            task = REGRESSION if self.classes is None else CLASSIFICATION
-            answers = answer_by_export(model.judged_export, self.columns, self.held, self.classes, task)
+            answers = answer_by_export(model.judged_export, self.columns, self.held, self.classes)
         else:
             answers = self._answers(model.trial, model.judged)
         found = compute_metrics(answers, (self.metric,)).get(self.metric)

@@ -10,7 +10,7 @@ from modelkit.artifact.model import onnx_answers
 from modelkit.artifact.native import dump_native
 from modelkit.artifact.signature import InputColumn
 from modelkit.data.columns import as_array
-from modelkit.evaluate.answers import Answers, Array
+from modelkit.evaluate.answers import CLASSIFICATION, REGRESSION, Answers, Array
 from modelkit.train.export import Export
 from modelkit.train.parts import Labelled
 
@@ -41,7 +41,7 @@ def measure_footprint(pipeline: Any, export: Export, columns: Sequence[InputColu
 
 
 def answer_by_export(
-    export: Export, columns: Sequence[InputColumn], part: Labelled, classes: tuple[Any, ...] | None, task: str
+    export: Export, columns: Sequence[InputColumn], part: Labelled, classes: tuple[Any, ...] | None
 ) -> Answers:
     """The answers of the exported model, which must be there, to rows whose truth is known.
 
@@ -49,6 +49,7 @@ def answer_by_export(
     """
     assert export.layout is not None
     predictions, probabilities = onnx_answers(export.session, export.layout, columns, as_array(part.rows))
+    task = REGRESSION if classes is None else CLASSIFICATION
     return Answers(task, part.target, predictions, probabilities, classes, part.weights)
 
 
