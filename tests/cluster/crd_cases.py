@@ -47,6 +47,11 @@ CONTEXTS: dict[str, Object] = {
     },
     "ModelTraining.gates[].maxDrop": {"gates": [{"metric": "f1"}]},
     "ModelTraining.gates[].confidence": {"gates": [{"metric": "f1", "maxDrop": 0.1}]},
+    "ModelTraining.tolerations[].value": {"tolerations": [{"key": "gpu", "operator": "Equal"}]},
+    "ModelTraining.tolerations[].effect": {"tolerations": [{"key": "gpu"}]},
+    "ModelTraining.tolerations[].operator": {"tolerations": [{"key": "gpu"}]},
+    "ModelTraining.tolerations[].tolerationSeconds": {"tolerations": [{"key": "gpu", "effect": "NoExecute"}]},
+    "ModelTraining.budget": {"budget": {"cpuHours": 1}},
     "ModelDeployment.service.nodePort": {"service.type": "NodePort"},
     "ModelMonitor.alarm.windows": {"alarm.breaches": 1},
     "ModelMonitor.alarm.breaches": {"alarm.windows": 10},
@@ -220,4 +225,5 @@ def _lists(place: str, node: Object) -> Iterator[tuple[str, Any, bool]]:
 def _maps(node: Object) -> Iterator[tuple[str, Any, bool]]:
     if "maxProperties" in node:
         yield "with too many keys", {f"key{number}": 1 for number in range(node["maxProperties"] + 1)}, False
-        yield "with one key", {"key": 1}, True
+        is_text = (node.get("additionalProperties") or {}).get("type") == "string"
+        yield "with one key", {"key": "1" if is_text else 1}, True

@@ -158,6 +158,46 @@ ACCEPTED: list[Object] = [
 
 REJECTED += crd_recipe_rules.REJECTED
 ACCEPTED += crd_recipe_rules.ACCEPTED
+GPU = {"key": "gpu"}
+ZONE = "must be an IANA time zone such as Europe/Berlin or UTC"
+TRAINING_CRON = "must be a cron expression of five fields such as 0 3 * * 1, or @daily"
+REJECTED += [
+    *((set_in(training, schedule=text), "ModelTraining.spec.schedule", TRAINING_CRON)
+      for text in ("daily", "* * * *", "* * * * * *", "", "@every 5m", "0  * * * *", "0 0 * * MON;ls")),
+    *((set_in(training, timeZone=text), "ModelTraining.spec.timeZone", ZONE)
+      for text in ("", "+02:00", "../etc", "A B")),
+    (set_in(training, deadline="2 days"), "ModelTraining.spec.deadline", DURATION),
+    (set_in(training, deadline="500ms"), "ModelTraining.spec.deadline", "must be at least 1s"),
+    (set_in(training, tolerations=[{"value": "x y", **GPU}]), "ModelTraining.spec.tolerations[0].value",
+     "must be a label's value such as gpu"),
+    (set_in(training, tolerations=[{"value": "x", "operator": "Exists", **GPU}]), "ModelTraining.spec.tolerations[0]",
+     "value must not be set with operator Exists"),
+    (set_in(training, tolerations=[{"effect": "NoSchedule"}]), "ModelTraining.spec.tolerations[0]",
+     "operator must be Exists when there is no key"),
+    (set_in(training, tolerations=[{"tolerationSeconds": 5, **GPU}]), "ModelTraining.spec.tolerations[0]",
+     "tolerationSeconds must be used with effect NoExecute"),
+    (set_in(training, priorityClassName="High!"), "ModelTraining.spec.priorityClassName", DNS_NAME),
+    (set_in(training, runtimeClassName="Nvidia"), "ModelTraining.spec.runtimeClassName", DNS_NAME),
+    (set_in(training, queueName="Team Queue"), "ModelTraining.spec.queueName",
+     "must be the name of a LocalQueue such as team-queue"),
+    (set_in(training, budget={"cpuHours": 1, "window": "a day"}), "ModelTraining.spec.budget.window", DURATION),
+    (set_in(training, budget={"cpuHours": 1, "window": "30s"}), "ModelTraining.spec.budget",
+     "window must be at least 1m"),
+]  # fmt: skip
+ACCEPTED += [
+    *(set_in(training, schedule=text) for text in ("0 3 * * *", "@daily", "*/15 8-18 * * MON-FRI", "0 0 1,15 * ?")),
+    *(set_in(training, schedule="0 3 * * *", timeZone=text) for text in ("UTC", "Europe/Berlin", "Etc/GMT+5",
+                                                                        "America/Argentina/Buenos_Aires")),
+    *(set_in(training, deadline=text) for text in ("1s", "90m", "24h", "1h30m")),
+    set_in(training, tolerations=[{"operator": "Exists"}, {"value": "", **GPU}, {"effect": "NoExecute", **GPU}]),
+    set_in(training, affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}),
+    set_in(training, nodeSelector={"kubernetes.io/arch": "arm64"}, priorityClassName="low", runtimeClassName="nvidia"),
+    set_in(training, queueName="team.queue-1"),
+    set_in(training, budget={"cpuHours": 0.5, "window": "168h"}),
+    set_in(training, resources={"limits": {"nvidia.com/gpu": 1}}),
+]  # fmt: skip
+
+
 # What all three kinds have.
 for _make in (training, deployment, monitor):
     _kind = _make(NAMESPACE)["kind"]

@@ -6,6 +6,7 @@ number of native threads is set and the configuration has been read.
 
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
@@ -54,7 +55,7 @@ def _train(environ: Mapping[str, str]) -> tuple[TrainingResult, ExitCode]:
     try:
         return _run(config, environ), ExitCode.DONE
     except RefusedError as exc:
-        return _failed(exc.reason, exc.message), ExitCode.REFUSED
+        return replace(_failed(exc.reason, exc.message), findings=exc.findings[:10]), ExitCode.REFUSED
     except StorePermissionError as exc:
         return _failed("PermissionDenied", str(exc)), ExitCode.REFUSED
     except StoreError as exc:
@@ -73,11 +74,14 @@ def _train(environ: Mapping[str, str]) -> tuple[TrainingResult, ExitCode]:
 
 def _run(config: TrainerConfig, environ: Mapping[str, str]) -> TrainingResult:
     from modelkit.train.progress import Progress, served_metrics
-    from modelkit.train.run import run_training
+    from modelkit.train.retention import remove_old_versions
+    from modelkit.train.run import open_store, run_training
 
     progress = Progress()
     with served_metrics(progress, environment.METRICS_PORT):
-        return run_training(config, environ, progress, available_cores())
+        result = run_training(config, environ, progress, available_cores())
+        remove_old_versions(open_store(config, environ), config)
+        return result
 
 
 def _failed(reason: str, message: str) -> TrainingResult:
@@ -91,5 +95,12 @@ def _report(result: TrainingResult, path: Path) -> None:
         logger.error("no termination message", extra={"path": str(path), "error": exc.strerror})
 
 
+def _stop(_signum: int, _frame: object) -> None:
+    """End at once: finished trials are stored, and nothing else of a run that isn't done is of use."""
+    os._exit(ExitCode.STOPPED)
+
+
 if __name__ == "__main__":
+    # A container's first process ignores the signal without a handler and would be killed after the grace period.
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main(os.environ))

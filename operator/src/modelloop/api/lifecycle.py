@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from modelloop.api.common import ApiModel, Duration, Name, cel, validations
+from modelloop.api.common import DURATION_PATTERN, ApiModel, Duration, Name, cel, validations
 
 _LABEL_VALUE = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
 _QUEUE_NAME = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
@@ -137,10 +137,8 @@ class Lifecycle(ApiModel):
         Field(
             description="A run that takes longer ends as Failed, DeadlineExceeded, and isn't tried again.",
             json_schema_extra=validations(
-                cel(
-                    "!self.matches('^[0-9hms]+$') || duration(self) >= duration('1s')",
-                    "must be at least 1s",
-                )
+                cel(f"self.matches('{DURATION_PATTERN}')", "must be a duration such as 90s, 15m or 24h"),
+                cel("!self.matches('^[0-9hms]+$') || duration(self) >= duration('1s')", "must be at least 1s"),
             ),
         ),
     ] = None
