@@ -38,6 +38,8 @@ they are constructed. Fixed on purpose: trusting whatever a file asks for would 
 
 _SCHEMA = "schema.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_ADDRESS = "_stop_words_id"
+"""A vectorizer's note of where its stop words were in memory, by which it skips a check that it made already."""
 
 
 def dump_native(pipeline: Any) -> bytes:
@@ -100,6 +102,8 @@ def _renumber(node: Any, numbers: dict[int, int], files: dict[str, str]) -> Any:
         elif key == "file" and isinstance(value, str):
             suffix = Path(value).suffix
             result[key] = files.setdefault(value, f"{len(files)}{suffix}")
+        elif key == _ADDRESS:
+            result[key] = value | {"content": "null"}
         else:
             result[key] = _renumber(value, numbers, files)
     return result

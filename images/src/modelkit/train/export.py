@@ -101,7 +101,8 @@ def export_in_float32(pipeline: Any, columns: Sequence[InputColumn], native: Ans
 def _convert(pipeline: Any, columns: Sequence[InputColumn], variant: _Variant) -> bytes:
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
-    from sklearn.impute import SimpleImputer
+
+    from modelkit.train.converters import find_converters
 
     number = DoubleTensorType if variant.dtype == "float64" else FloatTensorType
     if all(column.kind == "numeric" for column in columns):
@@ -111,12 +112,14 @@ def _convert(pipeline: Any, columns: Sequence[InputColumn], variant: _Variant) -
             (f"c{index}", (number if column.kind == "numeric" else StringTensorType)([None, 1]))
             for index, column in enumerate(columns)
         ]
+    converters, shapes = find_converters()
     model = convert_sklearn(
         _narrowed(pipeline) if variant.narrow_model else pipeline,
         name="model",  # the default is random
         initial_types=inputs,
         options=_options(pipeline),
-        custom_conversion_functions={SimpleImputer: _convert_imputer},
+        custom_conversion_functions=converters,
+        custom_shape_calculators=shapes,
     )
     content: bytes = model.SerializeToString()
     return content
@@ -136,27 +139,6 @@ def _narrowed(pipeline: Any) -> Any:
 
     *before, model = pipeline.steps
     return Pipeline([*before, ("narrow", CastTransformer(dtype=np.float32)), model])
-
-
-def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
-    """SimpleImputer from standard operators: ONNX Runtime's own Imputer has no float64."""
-    from skl2onnx.algebra.onnx_ops import OnnxConcat, OnnxEqual, OnnxIsNaN, OnnxWhere
-    from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
-
-    imputer, opset = operator.raw_operator, container.target_opset
-    values = operator.inputs[0]
-    if len(operator.inputs) > 1:
-        values = OnnxConcat(*operator.inputs, axis=1, op_version=opset)
-    kind = operator.inputs[0].type
-    if isinstance(kind, StringTensorType):
-        fill = np.asarray(imputer.statistics_, dtype=object).astype(str).reshape(1, -1)
-        missing = OnnxEqual(values, np.array([imputer.missing_values]), op_version=opset)
-    else:
-        dtype = np.float64 if isinstance(kind, DoubleTensorType) else np.float32
-        fill = imputer.statistics_.astype(dtype).reshape(1, -1)
-        missing = OnnxIsNaN(values, op_version=opset)
-    filled = OnnxWhere(missing, fill, values, op_version=opset, output_names=operator.outputs[:1])
-    filled.add_to(scope, container)
 
 
 def _layout(session: Any, columns: Sequence[InputColumn], variant: _Variant, native: Answers) -> OnnxLayout:

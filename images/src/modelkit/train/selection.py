@@ -115,21 +115,19 @@ def _prepared_names(pipeline: Any, columns: Sequence[InputColumn]) -> list[str]:
 
 def _part_names(part: Any, taken: Sequence[str], width: int) -> list[str]:
     """Names of one transformer's outputs, [width]."""
-    last = part.steps[-1][1] if hasattr(part, "steps") else part
-    encoder = part.named_steps.get("encode") if hasattr(part, "named_steps") else None
-    if encoder is not None and hasattr(encoder, "categories_"):
-        last = encoder
-    if hasattr(last, "drop_idx_"):  # OneHotEncoder
-        return [f"{name}: {value}" for name, values in zip(taken, last.categories_, strict=True) for value in values]
-    if hasattr(last, "feature_labels"):
-        return [
-            f"{name}: {label}" for name, labels in zip(taken, last.feature_labels(), strict=True) for label in labels
-        ]
-    if hasattr(last, "vocabulary_"):
-        return [f"{taken[0]}: {word}" for word in last.get_feature_names_out()]
+    steps: Mapping[str, Any] = getattr(part, "named_steps", {})
+    encoder: Any = steps.get("encode")
+    times: Any = steps.get("times")
+    words: Any = steps.get("words")
+    if hasattr(encoder, "drop_idx_"):  # OneHotEncoder
+        return [f"{name}: {value}" for name, values in zip(taken, encoder.categories_, strict=True) for value in values]
+    if times is not None:
+        labels = zip(taken, times.feature_labels(), strict=True)
+        return [f"{name}: {label}" for name, found in labels for label in found]
+    if hasattr(words, "vocabulary_"):
+        return [f"{taken[0]}: {word}" for word in words.get_feature_names_out()]
     if width == len(taken):
         return list(taken)
-    if width % len(taken) == 0:  # one per class, or per hash
-        each = width // len(taken)
-        return [f"{name}: {number + 1}" for name in taken for number in range(each)]
-    raise AssertionError("a transformer of another kind")
+    # One for each class, or for each hash.
+    each = width // len(taken)
+    return [f"{name}: {number + 1}" for name in taken for number in range(each)]
