@@ -21,6 +21,7 @@ from modelkit.artifact.signature import InputColumn, OnnxLayout
 from modelkit.artifact.version import ArtifactError
 from modelkit.data.columns import Rows, as_array
 from modelkit.evaluate.answers import Answers
+from modelkit.train.canonical import rename
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ def _convert(pipeline: Any, columns: Sequence[InputColumn], variant: _Variant) -
         custom_conversion_functions=converters,
         custom_shape_calculators=shapes,
     )
+    rename(model)
     content: bytes = model.SerializeToString()
     return content
 
