@@ -19,7 +19,7 @@ from modelkit.errors import RefusedError
 _INDEX_COLUMN = re.compile(r"__index_level_\d+__")
 _TAIL = 64 * 1024
 """Bytes that are looked at for a last line that was cut off."""
-_JSON_BLOCK = 64 * 1024 * 1024
+_JSON_BLOCK = 8 * 1024 * 1024
 """Bytes of JSON that are parsed at once; no line may be longer."""
 
 
@@ -62,9 +62,12 @@ def to_frame(table: Any, name: str) -> pd.DataFrame:
         if not _INDEX_COLUMN.fullmatch(column.name):
             plain.append(column.name)
     try:
-        frame: pd.DataFrame = table.select(plain).to_pandas(ignore_metadata=True)
+        table = table.select(plain)
+        # Each column's Arrow memory is given back once it is converted; the table isn't used after that.
+        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, self_destruct=True, split_blocks=True)
     except pa.ArrowException as exc:
         raise unreadable(name, "its text isn't UTF-8; convert it to UTF-8") from exc
+    pa.default_memory_pool().release_unused()
     return frame
 
 

@@ -19,9 +19,13 @@ from modelkit.data.formats import read_table, to_frame
 from modelkit.data.places import SourceFile
 from modelkit.errors import RefusedError
 
-WORKING_COPIES = 3
-"""How often the rows are in memory at the worst moment: the table as it was read, the model's view of it, and that
-again in parts (training and test) while the first of these live; measured at 2.0 to 2.9, see docs/training/data.md."""
+NUMBER_COPIES = 5
+"""How often numbers are in memory at the worst moment: the table as it was read, the model's view of it, that again in
+parts (training and test), and what scaling and fitting add. Measured at 3.2 to 5.2 (docs/training/data.md)."""
+TEXT_COPIES = 2
+"""The same of texts, which parts share instead of copying; measured at 1.1 to 1.4."""
+LINE_COPIES = 2
+"""How often a parser of CSV or JSON lines has a file's text in memory beside the rows; measured at 1.0 to 2.0."""
 
 _SAMPLE_BYTES = 1024 * 1024
 _SAMPLE_ROWS = 10_000
@@ -61,53 +65,96 @@ def read_memory(root: Path = Path("/")) -> Memory | None:
     return None if available is None else Memory(available + used, False, used)
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes that a source takes."""
+
+    numbers: int
+    """All rows' numbers, booleans and moments, once."""
+    texts: int
+    """All rows' texts, once."""
+    reading: int
+    """What reading takes beside the rows, for the largest file."""
+    files: int
+
+    @property
+    def rows(self) -> int:
+        """All rows, once."""
+        return self.numbers + self.texts
+
+    @property
+    def needed(self) -> int:
+        """The most at any moment of a run: of reading, where several files are put together, or of training."""
+        working = NUMBER_COPIES * self.numbers + TEXT_COPIES * self.texts
+        return max(self.rows * min(2, self.files) + self.reading, working)
+
+
 def require_memory(files: Sequence[SourceFile], memory: Memory, name: str) -> None:
     """Refuse the source `name` when its rows don't fit; raises RefusedError (DataTooLarge) with estimate and limit."""
-    rows = estimate_bytes(files)
-    held = max((file.size for file in files), default=0) if files and files[0].scheme != "file" else 0
-    needed = memory.used + WORKING_COPIES * rows + held
+    estimate = estimate_memory(files)
+    needed = memory.used + estimate.needed
     if needed <= memory.limit:
         return
     has = (
         f"spec.resources.limits.memory is {_show(memory.limit)}; raise it"
         if memory.is_pod_limit
-        else f"the node has {_show(memory.limit)} free; set spec.resources to get a larger one"
+        else f"the node has {_show(memory.limit)} for it; set spec.resources to get a larger node"
     )
     raise RefusedError(
         "DataTooLarge",
-        f"{name} needs about {_show(needed)} ({_show(rows)} as a table, {WORKING_COPIES} times that while it is worked "
-        f"on), {has}, or select rows or columns beforehand (spec.prepare)",
+        f"{name} needs about {_show(needed)} to be learnt from (its rows take {_show(estimate.rows)} once), {has}, or "
+        "select rows and columns beforehand (spec.prepare)",
     )
 
 
-def estimate_bytes(files: Sequence[SourceFile]) -> int:
-    """Bytes that all rows take in memory, once."""
+def estimate_memory(files: Sequence[SourceFile]) -> Estimate:
+    """What reading `files` and learning from them takes, judged by a sample of the largest."""
     largest = max(files, key=lambda file: file.size)
-    return int(_measure_ratio(largest) * sum(file.size for file in files))
+    ratio = _measure(largest)
+    size = sum(file.size for file in files)
+    held = 0 if largest.scheme == "file" else largest.size
+    return Estimate(
+        numbers=int(ratio.numbers * size),
+        texts=int(ratio.texts * size),
+        reading=int(ratio.reading * largest.size) + held,
+        files=len(files),
+    )
 
 
-def bytes_in_memory(frame: pd.DataFrame) -> int:
-    """What the rows take as numbers (8 bytes) and Python texts, whatever pandas holds them as."""
-    total = 0
+def bytes_in_memory(frame: pd.DataFrame) -> tuple[int, int]:
+    """What the rows take as numbers (8 bytes each), and as Python texts, whatever pandas holds them as."""
+    numbers = texts = 0
     for _, values in frame.items():
         if types.is_numeric_dtype(values.dtype) or types.is_datetime64_any_dtype(values.dtype):
-            total += _NUMBER_BYTES * len(values)
+            numbers += _NUMBER_BYTES * len(values)
         else:
-            total += sum(_TEXT_BYTES + len(value) if isinstance(value, str) else _NUMBER_BYTES for value in values)
-    return total
+            texts += sum(_TEXT_BYTES + len(value) if isinstance(value, str) else _NUMBER_BYTES for value in values)
+    return numbers, texts
 
 
-def _measure_ratio(file: SourceFile) -> float:
-    """Bytes in memory per stored byte of `file`."""
+@dataclass(frozen=True, slots=True)
+class _Ratio:
+    """Bytes in memory per stored byte."""
+
+    numbers: float
+    texts: float
+    reading: float
+
+
+def _measure(file: SourceFile) -> _Ratio:
     try:
-        frame, stored = _sample_parquet(file) if file.format == PARQUET else _sample_lines(file)
+        frame, stored, text = _sample_parquet(file) if file.format == PARQUET else _sample_lines(file)
     except RefusedError:
         # A sample may be cut within a value; the reader has the last word on the whole file.
-        return _UNKNOWN_RATIO
-    return bytes_in_memory(frame) / max(1.0, stored)
+        return _Ratio(_UNKNOWN_RATIO, 0.0, LINE_COPIES)
+    numbers, texts = bytes_in_memory(frame)
+    # Parquet has the rows a second time as an Arrow table.
+    reading = numbers + texts if file.format == PARQUET else LINE_COPIES * text
+    return _Ratio(numbers / stored, texts / stored, reading / stored)
 
 
-def _sample_parquet(file: SourceFile) -> tuple[pd.DataFrame, float]:
+def _sample_parquet(file: SourceFile) -> tuple[pd.DataFrame, float, int]:
+    """Some rows, and how many stored bytes are theirs; no text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -119,12 +166,13 @@ def _sample_parquet(file: SourceFile) -> tuple[pd.DataFrame, float]:
     except (pa.ArrowException, OSError) as exc:
         raise RefusedError("DataUnreadable", "no sample can be read") from exc
     if batch is None:
-        return pd.DataFrame(), 1.0
+        return pd.DataFrame(), 1.0, 0
     frame = to_frame(pa.Table.from_batches([batch]), file.name)
-    return frame, file.size * len(frame) / rows
+    return frame, file.size * len(frame) / rows, 0
 
 
-def _sample_lines(file: SourceFile) -> tuple[pd.DataFrame, float]:
+def _sample_lines(file: SourceFile) -> tuple[pd.DataFrame, float, int]:
+    """The rows of the first MiB, how many stored bytes are theirs, and how long their text is."""
     start = file.read_part(0, _SAMPLE_BYTES) or b""
     text, stored = start, float(len(start))
     if file.is_compressed:
@@ -138,7 +186,8 @@ def _sample_lines(file: SourceFile) -> tuple[pd.DataFrame, float]:
         whole = text.rpartition(b"\n")[0] + b"\n"
         stored *= len(whole) / max(1, len(text))
         text = whole
-    return read_table(BytesIO(text), file.format, file.name, compressed=False), stored
+    frame = read_table(BytesIO(text), file.format, file.name, compressed=False)
+    return frame, max(1.0, stored), len(text)
 
 
 class _Parts:
