@@ -17,6 +17,7 @@ from modelkit.contract.files import MODEL_SKOPS
 TRUSTED_TYPES = (
     "modelkit.artifact.selector.FeatureSelector",
     "modelkit.artifact.transformers.TimeFeatures",
+    "modelkit.artifact.transformers.Words",
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLoss",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
@@ -103,7 +104,7 @@ def _renumber(node: Any, numbers: dict[int, int], files: dict[str, str]) -> Any:
             suffix = Path(value).suffix
             result[key] = files.setdefault(value, f"{len(files)}{suffix}")
         elif key == _ADDRESS:
-            result[key] = value | {"content": "null"}
+            result[key] = _renumber(value | {"content": "null"}, numbers, files)
         else:
             result[key] = _renumber(value, numbers, files)
     return result

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 DAY = 86_400.0
@@ -61,6 +62,23 @@ class TimeFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sc
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+class Words(TfidfVectorizer):  # type: ignore[misc]  # scikit-learn has no types
+    """TfidfVectorizer whose vocabulary holds plain numbers: as arrays, each would be a file in model.skops."""
+
+    vocabulary_: dict[str, int]
+
+    def fit_transform(self, raw_documents: Any, y: Any = None) -> Any:
+        """See TfidfVectorizer."""
+        result = super().fit_transform(raw_documents, y)
+        self.vocabulary_ = {word: int(place) for word, place in self.vocabulary_.items()}
+        return result
+
+    def fit(self, raw_documents: Any, y: Any = None) -> "Words":
+        """See TfidfVectorizer."""
+        self.fit_transform(raw_documents, y)
+        return self
 
 
 def _cycle(turns: NDArray[np.float64]) -> list[NDArray[np.float64]]:

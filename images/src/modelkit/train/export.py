@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 PROBABILITY_TOLERANCE = 1e-5
 VALUE_TOLERANCE = 1e-4
 
+_MOST_NEIGHBOURS = 5_000
+"""Training rows of a KNN imputation that a model.onnx may hold: they are converted and searched one by one."""
 _TREES = ("Tree", "Forest", "Boost", "Bagging")
 _CONVERSION_ERRORS = (
     RuntimeError,
@@ -68,13 +70,15 @@ def export_onnx(name: str, pipeline: Any, columns: Sequence[InputColumn], rows: 
     variants = [_Variant("float64", True), _Variant("float32", False)]
     if not trees:
         variants.insert(0, _Variant("float64", False))
+    if unknown := _find_unknown(pipeline):
+        return Export(message=f"no ONNX for {name}: {unknown}; served from model.skops instead")
     problems = []
     for variant in variants:
         try:
             model = _convert(pipeline, columns, variant)
             session = open_onnx(model)
             layout = _layout(session, columns, variant, native)
-            problem = _disagreement(session, layout, columns, rows, native)
+            problem = find_disagreement(session, layout, columns, rows, native)
         except _CONVERSION_ERRORS as exc:
             problem = f"the conversion failed with {type(exc).__name__}"
             logger.info("no ONNX", extra={"variant": str(variant), "error": type(exc).__name__})
@@ -135,6 +139,19 @@ def _options(pipeline: Any) -> Any:
     return {model: {}} if model.__name__ == "LinearSVC" else {"zipmap": False}
 
 
+def _find_unknown(pipeline: Any) -> str | None:
+    """What of `pipeline` certainly has no ONNX form, or one that is too large to serve; None when nothing is known."""
+    columns = pipeline.named_steps.get("columns")
+    parts = [pipeline] if columns is None else [part for _, part, _ in columns.transformers_]
+    for part in parts:
+        for _, step in getattr(part, "steps", ()):
+            if type(step).__name__ == "HashingVectorizer":
+                return "hashed text has no ONNX form (preprocessing.text TfIdf has)"
+            if type(step).__name__ == "KNNImputer" and (rows := len(step._fit_X)) > _MOST_NEIGHBOURS:
+                return f"imputation KNN looks at {rows} training rows, more than the {_MOST_NEIGHBOURS} for ONNX"
+    return None
+
+
 def _narrowed(pipeline: Any) -> Any:
     from skl2onnx.sklapi import CastTransformer
     from sklearn.pipeline import Pipeline
@@ -157,9 +174,10 @@ def _layout(session: Any, columns: Sequence[InputColumn], variant: _Variant, nat
     )
 
 
-def _disagreement(
+def find_disagreement(
     session: Any, layout: OnnxLayout, columns: Sequence[InputColumn], rows: Rows, native: Answers
 ) -> str | None:
+    """How a session's answers to `rows` differ from `native` by the parity rule; None when they don't."""
     predictions, probabilities = onnx_answers(session, layout, columns, as_array(rows))
     if native.classes is None:
         return _distance(predictions.astype(np.float64), native.predictions.astype(np.float64))

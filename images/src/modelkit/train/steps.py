@@ -96,9 +96,11 @@ def _encoder(treatment: Treatment, is_classification: bool, seed: int) -> Any:
 
 
 def _vectorizer(treatment: Treatment, words: int) -> Any:
-    from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    from modelkit.artifact.transformers import Words
 
     if treatment.text == "Hashing":
         # Without signs, so that estimators that count take it too.
         return HashingVectorizer(n_features=words, alternate_sign=False, token_pattern=TOKEN)
-    return TfidfVectorizer(max_features=words, sublinear_tf=True, token_pattern=TOKEN)
+    return Words(max_features=words, sublinear_tf=True, token_pattern=TOKEN)

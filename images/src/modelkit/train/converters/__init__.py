@@ -14,12 +14,11 @@ ShapeCalculator = Callable[[Any], None]
 
 def find_converters() -> tuple[Mapping[type, Converter], Mapping[type, ShapeCalculator]]:
     """By class: the converters, and the shapes of outputs where skl2onnx doesn't know the class or its float64."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import OrdinalEncoder, PowerTransformer, QuantileTransformer, TargetEncoder
 
     from modelkit.artifact.selector import FeatureSelector
-    from modelkit.artifact.transformers import TimeFeatures
+    from modelkit.artifact.transformers import TimeFeatures, Words
     from modelkit.train.converters import encoders, features, numbers, words
 
     converters = {
@@ -29,8 +28,8 @@ def find_converters() -> tuple[Mapping[type, Converter], Mapping[type, ShapeCalc
         QuantileTransformer: numbers.convert_quantile,
         SimpleImputer: numbers.convert_imputer,
         TargetEncoder: encoders.convert_encoder,
-        TfidfVectorizer: words.convert_tfidf,
         TimeFeatures: features.convert_times,
+        Words: words.convert_tfidf,
     }
     shapes = {
         FeatureSelector: features.shape_selector,
@@ -38,7 +37,7 @@ def find_converters() -> tuple[Mapping[type, Converter], Mapping[type, ShapeCalc
         PowerTransformer: numbers.shape_unchanged,
         QuantileTransformer: numbers.shape_unchanged,
         TargetEncoder: encoders.shape_encoder,
-        TfidfVectorizer: words.shape_tfidf,
         TimeFeatures: features.shape_times,
+        Words: words.shape_tfidf,
     }
     return converters, shapes

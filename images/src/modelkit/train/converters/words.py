@@ -23,7 +23,7 @@ def shape_tfidf(operator: Any) -> None:
 
 
 def convert_tfidf(scope: Any, operator: Any, container: Any) -> None:
-    """TfidfVectorizer of single words, with sublinear counts and rows of unit length."""
+    """Words, with single words, sublinear counts and rows of unit length."""
     graph = Graph(scope, operator, container)
     vectorizer = graph.transformer
     if vectorizer.token_pattern != TOKEN or not vectorizer.sublinear_tf or vectorizer.ngram_range != (1, 1):
