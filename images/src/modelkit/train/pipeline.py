@@ -20,6 +20,7 @@ _SCALED = frozenset(
     {
         "ARDRegression",
         "BayesianRidge",
+        "BernoulliNB",
         "ElasticNet",
         "ElasticNetCV",
         "GammaRegressor",
@@ -59,7 +60,7 @@ _SCALED = frozenset(
         "TweedieRegressor",
     }
 )
-"""Estimators that measure distances, penalise coefficients or descend gradients."""
+"""Estimators that measure distances, penalise coefficients, descend gradients or compare with 0."""
 _NON_NEGATIVE = frozenset({"ComplementNB", "MultinomialNB"})
 """Estimators that take counts: numbers are brought to 0 to 1."""
 _COUNTING = frozenset({"ComplementNB", "MultinomialNB"})
