@@ -203,7 +203,7 @@ def test_an_unexpected_error_is_told_without_its_text(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise ArithmeticError("value 4711")
 
-    monkeypatch.setattr("modelkit.train.run.rank_trials", fail)
+    monkeypatch.setattr("modelkit.train.tuning.rank_trials", fail)
     ended = run(trainer.config("builtin://iris"))
     assert ended.said == (1, "InternalError")
     assert (ended.result.message or "").startswith("ArithmeticError at ")

@@ -33,6 +33,10 @@ PROCESS_BYTES = 250 * 1024**2
 class Pool(Protocol):
     """Where jobs are scored."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of it."""
+
     def slots(self) -> int:
         """How many jobs it wants in flight now."""
 
@@ -58,6 +62,7 @@ class LocalPool:
         self._done = 0
         self._wall, self._cpu = time.monotonic(), time.process_time()
         self._decided = cores == 1
+        self.notes: tuple[str, ...] = ()
 
     def slots(self) -> int:
         """See Pool: processes have a second job at hand, threads need none."""

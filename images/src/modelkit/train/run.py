@@ -23,7 +23,6 @@ from modelkit.artifact.version import RUN, ArtifactError, read_manifest, write_v
 from modelkit.contract.codec import dumps, from_plain, to_plain
 from modelkit.contract.config import TrainerConfig
 from modelkit.contract.files import version_directory
-from modelkit.contract.recipe import TuningConfig
 from modelkit.contract.result import ChampionResult, TrainingResult
 from modelkit.data.columns import Rows
 from modelkit.data.dataset import Dataset
@@ -45,9 +44,8 @@ from modelkit.train.incomplete import drop_incomplete
 from modelkit.train.parts import Labelled, Parts, divide
 from modelkit.train.pipeline import build_pipeline
 from modelkit.train.progress import Progress
-from modelkit.train.resume import Ledger
-from modelkit.train.search import Trial, build_problem, fit, rank_trials, takes_weights
-from modelkit.train.spaces import Space, build_spaces
+from modelkit.train.search import Trial, build_problem, fit, takes_weights
+from modelkit.train.tuning import Search
 from modelkit.train.validating import MOST_FINDINGS, check_noise, read_known, validate_source
 
 logger = logging.getLogger(__name__)
@@ -71,8 +69,7 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     task = resolve_task(config)
     metric = resolve_metric(config, task)
     candidates = build_candidates(config, metric)
-    spaces, student = build_spaces(config, candidates), build_student(config, metric)
-    ledger = Ledger.of_run(store, config.namespace, config.name, config.version)
+    search, student = Search.of_run(config, candidates, store, environ), build_student(config, metric)
     dataset, feedback = read_rows(config, environ, store, task, progress)
     parts = drop_incomplete(divide(dataset, feedback, config), dataset.columns, config.preprocessing)
     progress.count_rows("train", len(parts.train.target))
@@ -94,7 +91,7 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     trials = [build_trial(candidate) for candidate in candidates]
     taught = None if student is None else build_trial(student)
     with _collected_warnings() as warned:
-        run = _train(config, metric, dataset, parts, trials, spaces, ledger, progress, cores, taught)
+        run = _train(config, metric, dataset, parts, trials, search, progress, cores, taught)
     notes = (
         *dataset.notes,
         *(found.message for found in dataset.findings),
@@ -108,7 +105,7 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     progress.enter("Writing")
     files = build_files(replace(run, result=result, notes=(*notes, *run.notes)))
     digest = write_version(store, path, files, version_metadata(config, result), sign)
-    ledger.clear()
+    search.clear()
     progress.enter("Done")
     return replace(result, digest=digest, path=path)
 
@@ -150,8 +147,7 @@ def _train(
     dataset: Dataset,
     parts: Parts,
     trials: list[Trial],
-    spaces: Sequence[Space],
-    ledger: Ledger,
+    search: Search,
     progress: Progress,
     cores: int,
     student: Trial | None,
@@ -161,15 +157,7 @@ def _train(
     classes = None if dataset.classes is None else tuple(sorted(set(target.tolist())))
     progress.enter("Searching")
     problem = build_problem(trials, parts, classes, metric, config)
-    ranking = rank_trials(
-        trials,
-        problem,
-        spaces=spaces,
-        tuning=config.tuning or TuningConfig(),
-        cores=cores,
-        progress=progress,
-        ledger=ledger,
-    )
+    ranking = search.rank(trials, problem, progress, cores)
     progress.enter("Fitting")
     ranked = ranking.trials
     fitted = fit(ranked[0], problem.rows, problem.target, jobs=cores, weights=problem.weights)

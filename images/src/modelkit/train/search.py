@@ -23,7 +23,7 @@ from modelkit.data.columns import concatenate
 from modelkit.errors import RefusedError
 from modelkit.train.folds import Folds, fold_positions
 from modelkit.train.parts import Parts
-from modelkit.train.pools import LocalPool, Pool
+from modelkit.train.pools import Pool
 from modelkit.train.progress import Progress
 from modelkit.train.resume import Ledger, Record, trial_text
 from modelkit.train.spaces import Space, settings_of
@@ -103,15 +103,14 @@ def rank_trials(
     *,
     spaces: Sequence[Space],
     tuning: TuningConfig,
-    cores: int,
     progress: Progress,
+    pool: Callable[[int], Pool],
     ledger: Ledger | None = None,
-    open_pool: Callable[[Problem], Pool] | None = None,
 ) -> Ranking:
     """Score what `tuning` asks for, best first; ties keep the order of candidates and of their trials.
 
-    `trials` and `spaces` have one entry per candidate. `open_pool` gives another place than this pod's cores. Raises
-    RefusedError when no trial can be fitted, or none has a score.
+    `trials` and `spaces` have one entry per candidate. `pool` opens the place where at most so many fits
+    are done. Raises RefusedError when no trial can be fitted, or none has a score.
     """
     started = time.monotonic()
     strategy = build_strategy(
@@ -126,14 +125,12 @@ def rank_trials(
     reused = ledger.open(problem) if ledger else 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the final fit's are the ones that are told
-        pool = (
-            open_pool(problem) if open_pool else LocalPool(problem, min(cores, strategy.scorings * len(problem.folds)))
-        )
+        opened = pool(strategy.scorings * len(problem.folds))
         try:
-            search = _Search(trials, problem, tuning, strategy, pool, progress, ledger)
+            search = _Search(trials, problem, tuning, strategy, opened, progress, ledger)
             found = search.run()
         finally:
-            pool.close()
+            opened.close()
             if ledger:
                 ledger.close()
     logger.info(
@@ -145,7 +142,7 @@ def rank_trials(
             "seconds": round(time.monotonic() - started, 3),
         },
     )
-    return Ranking(_best_first(found, problem.metric), (*_failures(found), *search.notes))
+    return Ranking(_best_first(found, problem.metric), (*_failures(found), *search.notes, *opened.notes))
 
 
 @dataclass(slots=True)
