@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modelkit.contract.recipe import ValidationConfig
 from modelkit.contract.result import Finding
-from modelkit.data.columns import column_of, take
+from modelkit.data.columns import column_of, to_rows
 from modelkit.data.dataset import Dataset
 
 LIMIT = 0.99
@@ -39,7 +39,7 @@ def check_leakage(dataset: Dataset, validation: ValidationConfig, seed: int) -> 
     folds = list(_folds(target, seed, stratify=dataset.classes is not None))
     if not folds:
         return []
-    sample = take(dataset.rows(), drawn)
+    sample = to_rows(dataset.frame.iloc[drawn], dataset.columns)
     findings = []
     for index, column in enumerate(dataset.columns):
         values = _as_numbers(column_of(sample, index))

@@ -11,7 +11,6 @@ again; what is refused is what no honest change of the world does to a table, or
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from modelkit.contract.config import DataConfig
@@ -144,7 +143,6 @@ def _check_rows(
             "as if they were cut off: mend the source, or set validation.minRows to what is enough",
             severe=True,
         )
-    yield from _check_last_row(frame)
     if validation.duplicates != IGNORE:
         repeated = count_duplicates(frame)
         if rows and repeated > validation.max_duplicate_share * rows:
@@ -163,25 +161,6 @@ def count_duplicates(frame: pd.DataFrame) -> int:
     if not len(frame.columns):
         return 0
     return int(pd.Series(pd.util.hash_pandas_object(frame, index=False).to_numpy()).duplicated().sum())
-
-
-def _check_last_row(frame: pd.DataFrame) -> Iterator[Finding]:
-    """The last row ends in columns without a value that every other row has: the file was cut within it."""
-    if len(frame) < 2:
-        return
-    empty = frame.iloc[-1].isna().to_numpy()
-    trailing = len(empty) - (int(np.flatnonzero(~empty)[-1]) + 1 if not empty.all() else 0)
-    if trailing and not frame.iloc[:-1, len(empty) - trailing :].isna().to_numpy().any():
-        column = str(frame.columns[len(empty) - trailing])
-        yield Finding(
-            column=column,
-            rule="CutOffRow",
-            value=float(trailing),
-            limit=0.0,
-            message=f"the last row ({len(frame)}) ends before column {column!r}, which has a value in every other row, "
-            "as if the file was cut off: write it again, or leave the row out",
-            severe=True,
-        )
 
 
 def _check_stated_presence(found: SourceDescription, validation: ValidationConfig) -> Iterator[Finding]:
