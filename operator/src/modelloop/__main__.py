@@ -21,6 +21,7 @@ from modelloop.cluster.events import EventRecorder
 from modelloop.cluster.health import Health, HealthServer
 from modelloop.cluster.lease import Lease
 from modelloop.cluster.reconcile import Reconciler
+from modelloop.cluster.scrape import ProgressScraper
 from modelloop.cluster.sync import Synchronizer
 from modelloop.cluster.telemetry import LEASE_HELD
 from modelloop.cluster.workqueue import WorkQueue
@@ -64,7 +65,8 @@ async def run(settings: Settings) -> int:
 
     queue: WorkQueue[Key] = WorkQueue(work, settings.workers)
     cluster = Cluster(client, cache, recorder, queue.add)
-    reconciler = Reconciler(cluster, settings.workloads)
+    scraper = ProgressScraper(cache, queue.add)
+    reconciler = Reconciler(cluster, settings.workloads, find_progress=scraper.find)
     synchronizer = Synchronizer(client, cluster, settings.watch_namespaces)
     health = Health(queue=queue, synchronizer=synchronizer, cache=cache, recorder=recorder)
     server = HealthServer(health, settings.http_host, settings.http_port)
@@ -72,7 +74,7 @@ async def run(settings: Settings) -> int:
     await server.start()
     logger.info("modelloop starts", extra={"version": __version__, "identity": settings.pod_name})
     try:
-        return await _lead(settings, stop, cluster, queue, synchronizer, recorder, health, lease)
+        return await _lead(settings, stop, cluster, queue, synchronizer, recorder, health, lease, scraper)
     finally:
         await lease.release()
         LEASE_HELD.set(0)
@@ -96,6 +98,7 @@ async def _lead(
     recorder: EventRecorder,
     health: Health,
     lease: Lease,
+    scraper: ProgressScraper,
 ) -> int:
     if not await _unless_stopped(lease.acquire(), stop):
         return 0
@@ -119,6 +122,7 @@ async def _lead(
         keeping,
         asyncio.create_task(recorder.run(), name="events"),
         asyncio.create_task(synchronizer.audit(settings.audit_seconds), name="audit"),
+        asyncio.create_task(scraper.run(), name="progress"),
         asyncio.create_task(_watch(settings, cluster, stop, stop_kopf), name="kopf"),
     ]
     done, _ = await asyncio.wait([stopping, *background], return_when=asyncio.FIRST_COMPLETED)

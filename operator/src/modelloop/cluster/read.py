@@ -1,5 +1,7 @@
 """Gathers from the cache what each decision observes."""
 
+from collections.abc import Callable
+
 from modelkit.contract.recipe import OriginConfig
 from modelloop.api.common import VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec, ModelDeploymentStatus
@@ -32,9 +34,14 @@ MAX_REVISION = 256
 
 
 def read_training(
-    cache: Cache, key: Key, body: Object, apply_error: str, progress: ScrapedProgress | None = None
+    cache: Cache,
+    key: Key,
+    body: Object,
+    apply_error: str,
+    *,
+    find_progress: Callable[[str], ScrapedProgress | None] = lambda _: None,
 ) -> ObservedTraining:
-    """What is known of a ModelTraining; `progress` is what the pod of its run said last."""
+    """What is known of a ModelTraining; `find_progress` tells of `<namespace>/<Job>` what its pod said last."""
     spec = ModelTrainingSpec.model_validate(body["spec"])
     status = ModelTrainingStatus.model_validate(body.get("status") or {})
     jobs: list[ObservedJob] = []
@@ -63,7 +70,7 @@ def read_training(
         wishes=_read_wishes(cache, key),
         jobs=tuple(jobs),
         worker_jobs=tuple(worker_jobs),
-        progress=progress if status.run is not None else None,
+        progress=find_progress(f"{key.namespace}/{status.run.job}") if status.run is not None else None,
         cpus=cpus,
         memory_gib=memory_gib,
         pods=tuple(parse_pod(pod) for pod in pods),

@@ -23,6 +23,7 @@ from modelloop.decide.deployment import decide_deployment
 from modelloop.decide.monitor import decide_monitor
 from modelloop.decide.plan import Event
 from modelloop.decide.reasons import Reason
+from modelloop.decide.runs import ScrapedProgress
 from modelloop.decide.training import TrainingPlan, decide_training
 from modelloop.desired import names
 from modelloop.desired.deployment import build_server, build_service
@@ -42,8 +43,15 @@ logger = logging.getLogger(__name__)
 class Reconciler:
     """Brings custom resources, one at a time, closer to what they say."""
 
-    def __init__(self, cluster: Cluster, settings: WorkloadSettings, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: WorkloadSettings,
+        clock: Callable[[], datetime] = utc_now,
+        find_progress: Callable[[str], ScrapedProgress | None] = lambda _: None,
+    ) -> None:
         self._cluster = cluster
+        self._find_progress = find_progress
         self._settings = settings
         self._clock = clock
         # Only so that a standing refusal doesn't make the status flicker between two passes.
@@ -103,7 +111,9 @@ class Reconciler:
 
     async def _reconcile_training(self, key: Key, body: Object) -> timedelta | None:
         now = self._clock()
-        observed = read_training(self._cluster.cache, key, body, self._apply_errors.get(key, ""))
+        observed = read_training(
+            self._cluster.cache, key, body, self._apply_errors.get(key, ""), find_progress=self._find_progress
+        )
         plan = decide_training(observed, now)
         status, uid = plan.status, observed.uid
         if plan.new_run is not None:

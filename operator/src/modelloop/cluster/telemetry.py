@@ -21,4 +21,5 @@ EVENTS_DROPPED = Gauge("modelloop_events_dropped", "Kubernetes Events that found
 LEASE_HELD = Gauge("modelloop_lease_held", "1 while this process is the active operator.")
 RUNS = Counter("modelloop_training_runs_total", "Training runs that ended.", ["verdict"])
 ROLLOUTS = Counter("modelloop_rollouts_total", "Versions that were promoted or given up.", ["outcome"])
+SCRAPES = Counter("modelloop_progress_scrapes_total", "Questions to the pods of runs under way.", ["outcome"])
 RETRAIN_REQUESTS = Counter("modelloop_retrain_requests_total", "Retrains that monitors asked for.")
