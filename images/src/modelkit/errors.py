@@ -4,6 +4,7 @@
 
     ModelKitError                 anything this package raises on purpose
     ├── RefusedError              a bad specification or bad data: the same inputs fail again (exit code 2)
+    ├── SourceChangedError        the training source was changed during the run
     └── StoreError                the store could not be read or written
         ├── StoreObjectNotFoundError
         ├── StoreObjectExistsError    a put-if-absent found something
@@ -31,6 +32,10 @@ class RefusedError(ModelKitError):
         self.message = message
         self.findings = tuple(findings)
         """What is wrong with the data, one by one."""
+
+
+class SourceChangedError(ModelKitError):
+    """The training source isn't what it was when the run began; a new attempt begins with what it is now."""
 
 
 class StoreError(ModelKitError):

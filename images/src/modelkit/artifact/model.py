@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from modelkit.artifact.native import load_native
 from modelkit.artifact.signature import InputColumn, OnnxLayout, Signature, load_signature
 from modelkit.artifact.version import ArtifactError
-from modelkit.contract.files import MODEL_ONNX, SIGNATURE
+from modelkit.contract.files import MODEL_ONNX, MODEL_SKOPS, SIGNATURE
 
 Array = NDArray[Any]
 
@@ -36,6 +36,11 @@ class StoredModel:
         Raises ArtifactError for files that don't fit or don't load.
         """
         signature = load_signature((directory / SIGNATURE).read_bytes())
+        if signature.onnx is None and not (directory / MODEL_SKOPS).exists():
+            raise ArtifactError(
+                f"version {signature.number} is of a custom training without {MODEL_ONNX}, which is all that runs here "
+                "of other frameworks"
+            )
         if signature.onnx is None:
             return cls(signature, load_native(directory), None)
         return cls(signature, None, open_onnx((directory / MODEL_ONNX).read_bytes()))

@@ -113,7 +113,8 @@ def fetch_version(store: Store, ref: VersionRef, target: Path) -> Path:
     """Copy the version to the folder `target` (made when missing) and return it.
 
     Only files that the manifest lists are fetched, each is checked against its size and sha256 before it is
-    written. What other frameworks keep below `model` stays in the store: nothing here reads it. Raises VersionNotFoundError, DigestMismatchError, ArtifactError or StoreError.
+    written. What other frameworks keep below `model` stays in the store: nothing here reads it. Raises
+    VersionNotFoundError, DigestMismatchError, ArtifactError or StoreError.
     """
     manifest = read_manifest(store, ref.path, ref.digest)
     if manifest is None:

@@ -1,5 +1,7 @@
 """`python -m modelkit.train`: run the training that MODELLOOP_CONFIG describes and tell the operator how it ended.
 
+`python -m modelkit.train stage` is the step before a custom image, which the plain command follows.
+
 The only place that turns errors into exit codes and a termination message. scikit-learn is imported late, after the
 number of native threads is set and the configuration has been read.
 """
@@ -20,7 +22,7 @@ from modelkit.contract.config import TrainerConfig
 from modelkit.contract.environment import ExitCode
 from modelkit.contract.files import TERMINATION_LOG
 from modelkit.contract.result import TrainingResult, termination_message
-from modelkit.errors import RefusedError, StoreError, StorePermissionError
+from modelkit.errors import RefusedError, SourceChangedError, StoreError, StorePermissionError
 from modelkit.logs import set_up_logging
 from modelkit.train.cores import available_cores, limit_native_threads
 from modelkit.train.usage import Meter
@@ -31,12 +33,19 @@ TERMINATION_LOG_VARIABLE = "MODELLOOP_TERMINATION_LOG"
 """Another path for the termination message, where there is no kubelet."""
 
 
-def main(environ: MutableMapping[str, str]) -> ExitCode:
-    """Train as `environ` says; writes the termination message and returns the exit code."""
+STAGE = "stage"
+FINISH = "finish"
+
+
+def main(environ: MutableMapping[str, str], step: str = FINISH) -> ExitCode:
+    """Train as `environ` says; writes the termination message and returns the exit code.
+
+    Custom training has two steps of its own around the user's image: STAGE and FINISH.
+    """
     set_up_logging()
     limit_native_threads(environ)
     with Meter() as meter:
-        result, code = _train(environ)
+        result, code = _train(environ, step)
         result = replace(result, usage=meter.usage(plus=result.usage))
     _report(result, Path(environ.get(TERMINATION_LOG_VARIABLE, TERMINATION_LOG)))
     if result.outcome == "Succeeded":
@@ -46,20 +55,22 @@ def main(environ: MutableMapping[str, str]) -> ExitCode:
     return code
 
 
-def _train(environ: Mapping[str, str]) -> tuple[TrainingResult, ExitCode]:
+def _train(environ: Mapping[str, str], step: str) -> tuple[TrainingResult, ExitCode]:
     try:
         config = loads(TrainerConfig, environ.get(environment.CONFIG, ""))
     except ContractError as exc:
         message = f"{environment.CONFIG} doesn't fit the contract: {exc}; operator and trainer image must match"
         return _failed("BadConfiguration", message), ExitCode.REFUSED
     try:
-        return _run(config, environ), ExitCode.DONE
+        return _run(config, environ, step), ExitCode.DONE
     except RefusedError as exc:
         return replace(_failed(exc.reason, exc.message), findings=exc.findings[:10]), ExitCode.REFUSED
     except StorePermissionError as exc:
         return _failed("PermissionDenied", str(exc)), ExitCode.REFUSED
     except StoreError as exc:
         return _failed("StoreUnavailable", str(exc)), ExitCode.FAILED
+    except SourceChangedError as exc:
+        return _failed("SourceChanged", str(exc)), ExitCode.FAILED
     except ArtifactError as exc:
         return _failed("VersionUnusable", str(exc)), ExitCode.REFUSED
     except MemoryError:
@@ -72,14 +83,23 @@ def _train(environ: Mapping[str, str]) -> tuple[TrainingResult, ExitCode]:
         return _failed("InternalError", f"{type(exc).__name__} at {frames[-1]}"), ExitCode.FAILED
 
 
-def _run(config: TrainerConfig, environ: Mapping[str, str]) -> TrainingResult:
+def _run(config: TrainerConfig, environ: Mapping[str, str], step: str) -> TrainingResult:
     from modelkit.train.progress import Progress, served_metrics
     from modelkit.train.retention import remove_old_versions
     from modelkit.train.run import open_store, run_training
 
     progress = Progress()
     with served_metrics(progress, environment.METRICS_PORT):
-        result = run_training(config, environ, progress, available_cores())
+        if step == STAGE:
+            from modelkit.train.custom.staging import run_stage
+
+            return run_stage(config, environ, progress)
+        if config.custom is not None:
+            from modelkit.train.custom.finishing import run_finish
+
+            result = run_finish(config, environ, progress)
+        else:
+            result = run_training(config, environ, progress, available_cores())
         remove_old_versions(open_store(config, environ), config)
         return result
 
@@ -103,4 +123,4 @@ def _stop(_signum: int, _frame: object) -> None:
 if __name__ == "__main__":
     # A container's first process ignores the signal without a handler and would be killed after the grace period.
     signal.signal(signal.SIGTERM, _stop)
-    sys.exit(main(os.environ))
+    sys.exit(main(os.environ, STAGE if STAGE in sys.argv[1:] else FINISH))

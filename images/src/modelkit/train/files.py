@@ -1,6 +1,7 @@
 """The files of the version that a run writes, from what the run found. Pure: the same run gives the same bytes."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,32 +21,33 @@ from modelkit.evaluate.importance import Importance, permutation_importance
 from modelkit.evaluate.metrics import compute_metrics
 from modelkit.evaluate.slices import describe_slices
 from modelkit.train.card import build_card
+from modelkit.train.explanation import build_explanation
 from modelkit.train.finished import Finished
+from modelkit.train.learning import measure_learning
 
 _SAMPLES = 20
 _CONFIDENCE = 0.95
 
 
-def build_files(run: Finished) -> dict[str, bytes]:
-    """Every file of the version but the manifest."""
-    importance = measure_importance(run)
-    metrics = describe_metrics(run)
+def build_files(run: Finished, jobs: int | None = None) -> dict[str, bytes]:
+    """Every file of the version but the manifest; `jobs` threads fit where an estimator can."""
+    importance = measure_importance(run) if run.is_runnable else []
+    metrics = describe_metrics(run) | describe_learning(run, jobs)
+    explanation = build_explanation(run, importance) if run.is_runnable else None
     built = {
-        files.MODEL_SKOPS: dump_native(run.pipeline),
         files.SIGNATURE: dump_signature(run.signature),
         files.METRICS: to_json(metrics),
         files.PROFILE: to_json(describe_rows(run)),
-        files.IMPORTANCE: to_json(
-            {
-                "metric": run.metric,
-                "features": [
-                    {"name": entry.name, "mean": entry.mean, "deviation": entry.deviation} for entry in importance
-                ],
-            }
-        ),
-        files.SAMPLES: to_json(describe_samples(run)),
         files.CARD: build_card(run, metrics, importance).encode(),
     }
+    if run.pipeline is not None:
+        built[files.MODEL_SKOPS] = dump_native(run.pipeline)
+    if run.is_runnable:
+        built[files.SAMPLES] = to_json(describe_samples(run))
+        features = [{"name": entry.name, "mean": entry.mean, "deviation": entry.deviation} for entry in importance]
+        built[files.IMPORTANCE] = to_json({"metric": run.metric, "features": features})
+    if explanation is not None:
+        built[files.EXPLANATION] = to_json(explanation)
     if run.source is not None:
         built[files.SOURCE] = to_json(to_plain(run.source))
     if run.export.model is not None:
@@ -99,6 +101,14 @@ def describe_metrics(run: Finished) -> dict[str, Any]:
         ],
         "notes": list(run.notes),
     }
+
+
+def describe_learning(run: Finished, jobs: int | None) -> dict[str, Any]:
+    """What metrics.json says of the learning curve: its points, or why there are none; nothing when it isn't asked."""
+    if run.config.explain is None or not run.config.explain.learning_curve:
+        return {}
+    points, message = measure_learning(run, jobs)
+    return {"learning_curve": [asdict(point) for point in points], "learning_curve_message": message}
 
 
 def describe_rows(run: Finished) -> dict[str, Any]:

@@ -64,6 +64,11 @@ class Finished:
         return CUSTOM if self.candidate is None else self.candidate.name
 
     @property
+    def is_runnable(self) -> bool:
+        """Whether the model can be asked here: not so another framework's without ONNX."""
+        return self.pipeline is not None or self.export.layout is not None
+
+    @property
     def format(self) -> str:
         """What the server will load: Onnx, Skops, or Custom, which is nothing that it can run."""
         if self.export.model is not None:

@@ -21,17 +21,13 @@ from modelkit.contract.recipe import CustomConfig
 from modelkit.contract.result import TrainingResult
 from modelkit.data.columns import Rows, column_of
 from modelkit.data.dataset import Dataset
-from modelkit.errors import ModelKitError, RefusedError
+from modelkit.errors import RefusedError, SourceChangedError
 from modelkit.evaluate.answers import CLASSIFICATION, REGRESSION
 from modelkit.train.candidates import resolve_metric
 from modelkit.train.incomplete import drop_incomplete
 from modelkit.train.parts import Labelled, Parts, divide
 from modelkit.train.progress import Progress
 from modelkit.train.run import digest_rows, find_signer, open_store, read_rows
-
-
-class SourceChangedError(ModelKitError):
-    """The source isn't the same as when the inputs were written; a new attempt starts with the new rows."""
 
 
 def run_stage(config: TrainerConfig, environ: Mapping[str, str], progress: Progress) -> TrainingResult:
