@@ -27,7 +27,7 @@ FIXED: dict[str, Any] = {"hidden_layer_sizes": [8], "n_subsamples": 20}
 FASTER: dict[str, dict[str, Any]] = {
     "HistGradientBoostingClassifier": {"max_iter": 5},
     "HistGradientBoostingRegressor": {"max_iter": 5},
-    "LogisticRegressionCV": {"Cs": 3, "cv": 3},
+    "LogisticRegressionCV": {"Cs": 3, "cv": 3, "solver": "lbfgs"},
     "MLPClassifier": {"max_iter": 60},
     "MLPRegressor": {"max_iter": 60},
     "TheilSenRegressor": {"max_subpopulation": 100},
