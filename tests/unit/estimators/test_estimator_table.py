@@ -29,7 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run_of(root: Path) -> Iterator[Callable[[str], Run]]:
+def run_of(root: Path) -> Callable[[str], Run]:
     """The run of an estimator, made once."""
     runs: dict[str, Run] = {}
 
@@ -38,7 +38,7 @@ def run_of(root: Path) -> Iterator[Callable[[str], Run]]:
             runs[name] = run_estimator(name, root)
         return runs[name]
 
-    yield find
+    return find
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
