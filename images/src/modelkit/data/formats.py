@@ -61,12 +61,13 @@ def to_frame(table: Any, name: str) -> pd.DataFrame:
             table = table.set_column(index, column.name, table.column(index).cast(kind))
         if not _INDEX_COLUMN.fullmatch(column.name):
             plain.append(column.name)
+    table = table.select(plain)
     try:
-        table = table.select(plain)
-        # Each column's Arrow memory is given back once it is converted; the table isn't used after that.
-        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, self_destruct=True, split_blocks=True)
+        table.validate(full=True)
     except pa.ArrowException as exc:
-        raise unreadable(name, "its text isn't UTF-8; convert it to UTF-8") from exc
+        raise unreadable(name, "it holds text that isn't UTF-8; convert it to UTF-8") from exc
+    # Each column's Arrow memory is given back once it is converted; the table isn't used after that.
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, self_destruct=True, split_blocks=True)
     pa.default_memory_pool().release_unused()
     return frame
 

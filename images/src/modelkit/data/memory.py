@@ -28,7 +28,7 @@ LINE_COPIES = 2
 """How often a parser of CSV or JSON lines has a file's text in memory beside the rows; measured at 1.0 to 2.0."""
 
 _SAMPLE_BYTES = 1024 * 1024
-_SAMPLE_ROWS = 10_000
+_SAMPLE_ROWS = 2_000
 _NUMBER_BYTES = 8
 _TEXT_BYTES = 57
 """Of a Python text beside its characters (49), and the reference to it (8)."""
@@ -161,8 +161,8 @@ def _sample_parquet(file: SourceFile) -> tuple[pd.DataFrame, float, int]:
     source = file.open() if file.scheme == "file" else pa.PythonFile(_Parts(file), mode="r")
     try:
         parquet = pq.ParquetFile(source, buffer_size=64 * 1024)
-        batch = next(parquet.iter_batches(batch_size=_SAMPLE_ROWS), None)
-        rows = parquet.metadata.num_rows
+        rows, groups = parquet.metadata.num_rows, range(min(1, parquet.num_row_groups))
+        batch = next(parquet.iter_batches(batch_size=_SAMPLE_ROWS, row_groups=groups), None)
     except (pa.ArrowException, OSError) as exc:
         raise RefusedError("DataUnreadable", "no sample can be read") from exc
     if batch is None:
@@ -187,6 +187,8 @@ def _sample_lines(file: SourceFile) -> tuple[pd.DataFrame, float, int]:
         stored *= len(whole) / max(1, len(text))
         text = whole
     frame = read_table(BytesIO(text), file.format, file.name, compressed=False)
+    if frame.empty and stored < file.size:
+        raise RefusedError("DataUnreadable", "no row ends within the sample")
     return frame, max(1.0, stored), len(text)
 
 
