@@ -86,18 +86,20 @@ def _is_in(values: "pd.Series[Any]", config: SliceConfig) -> NDArray[np.bool_]:
 def _has_value(values: "pd.Series[Any]", wanted: Sequence[str]) -> NDArray[np.bool_]:
     """Numbers are compared as numbers (`1` is `1.0`), truth values without regard to case, times by the beginning of
     their ISO 8601 form (`2026-03` is a month), all else as text."""
-    present = values.notna().to_numpy()
+    present = values.notna().to_numpy(bool)
     if types.is_datetime64_any_dtype(values.dtype):
         texts = [value.isoformat() if there else "" for value, there in zip(values, present, strict=True)]
-        return present & np.array([text.startswith(tuple(wanted)) for text in texts], bool)
+        return np.asarray(present & np.array([text.startswith(tuple(wanted)) for text in texts], bool), bool)
     if types.is_bool_dtype(values.dtype) or _holds_booleans(values):
         # Truth values that were read with missing ones among them are objects.
         lowered = {text.lower() for text in wanted}
-        return present & np.array([str(value).lower() in lowered for value in values], bool)
+        return np.asarray(present & np.array([str(value).lower() in lowered for value in values], bool), bool)
     if types.is_numeric_dtype(values.dtype):
         numbers = pd.to_numeric(pd.Series(list(wanted), dtype=object), errors="coerce").to_numpy(np.float64)
-        return present & np.isin(values.to_numpy(np.float64, na_value=np.nan), numbers[~np.isnan(numbers)])
-    return present & values.astype(str).isin(list(wanted)).to_numpy()
+        is_one = np.isin(values.to_numpy(np.float64, na_value=np.nan), numbers[~np.isnan(numbers)])
+    else:
+        is_one = values.astype(str).isin(list(wanted)).to_numpy(bool)
+    return np.asarray(present & is_one, bool)
 
 
 def _holds_booleans(values: "pd.Series[Any]") -> bool:
@@ -127,7 +129,7 @@ def _seconds(times: "pd.Series[Any]") -> NDArray[np.float64]:
     """Seconds since 1970 in UTC; times without a zone are taken as UTC."""
     moments = pd.to_datetime(times, utc=True)
     seconds = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-    return seconds.to_numpy(np.float64, na_value=np.nan)
+    return np.asarray(seconds.to_numpy(np.float64, na_value=np.nan), np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

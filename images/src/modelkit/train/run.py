@@ -103,7 +103,7 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     run = judge_version(run, store, dataset, feedback, progress)
     result = replace(run.result, seconds=round(time.monotonic() - started, 3), signed=sign is not None)
     progress.enter("Writing")
-    files = build_files(replace(run, result=result, notes=(*notes, *run.notes)))
+    files = build_files(replace(run, result=result, notes=(*notes, *run.notes)), cores)
     digest = write_version(store, path, files, version_metadata(config, result), sign)
     search.clear()
     progress.enter("Done")
