@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from modelloop.api.lifecycle import RunCost, ScheduleStatus, Spending
 from modelloop.api.training import (
     ChampionStatus,
     HandledTrigger,
@@ -17,7 +18,7 @@ from modelloop.api.training import (
 )
 from modelloop.decide.pods import ObservedPod
 from modelloop.decide.results import RESULT_GRACE
-from modelloop.decide.runs import ObservedJob
+from modelloop.decide.runs import ObservedJob, ScrapedProgress
 from modelloop.decide.training import decide_training
 from modelloop.desired.training import begin_run, spec_hash
 from tests.unit.operator_tests.operator_states import (
@@ -38,6 +39,11 @@ SPECS = (
     training_spec(retries=0),
     training_spec(image="example/other:1"),
     training_spec(gates=[]),
+    training_spec(suspend=True),
+    training_spec(queueName="team", tuning={"parallelism": 2}),
+    training_spec(queueName="team", suspend=True),
+    training_spec(approval="Manual", historyLimit=2),
+    training_spec(schedule="*/30 * * * *", budget={"cpuHours": 1, "window": "2h"}, historyLimit=1),
 )
 REPORTS = st.sampled_from(
     [
@@ -93,11 +99,26 @@ class TrainingLife(RuleBasedStateMachine):
             if trigger.reason in ("Requested", "Monitor"):
                 self._asked_once(trigger)
         if status.champion != stored.champion:
-            assert status.champion is not None
-            record = status.history[0]
-            assert record.verdict == "Approved"
-            assert (record.digest, record.number) == (status.champion.digest, status.champion.number)
-            assert all(value == value for value in record.metrics.values())
+            self._is_sound_choice(stored, status)
+        if plan.new_run is not None:
+            assert not self.world.spec.suspend
+        assert set(plan.suspend_jobs).isdisjoint(plan.resume_jobs)
+        for name in (*plan.suspend_jobs, *plan.resume_jobs):
+            assert not self.world.jobs[name].queue if name in self.world.jobs else True
+
+    def _is_sound_choice(self, stored: ModelTrainingStatus, status: ModelTrainingStatus) -> None:
+        assert status.champion is not None
+        record = next((item for item in status.history if item.number == status.champion.number), None)
+        if record is None:  # a person confirmed the one that is the champion already
+            assert stored.champion is not None
+            assert status.champion.number == stored.champion.number
+            return
+        assert record.verdict == "Approved"
+        assert (record.digest, record.number) == (status.champion.digest, status.champion.number)
+        assert all(value == value for value in record.metrics.values())
+        newest = next(item for item in status.history if item.verdict in ("Approved", "Rejected", "Inconclusive"))
+        is_by_itself = self.world.spec.approval == "Automatic" and record.number == newest.number
+        assert is_by_itself or status.champion.number == int(self.world.approve)
 
     def _asked_once(self, trigger: Trigger) -> None:
         source = f"monitor/{trigger.monitor}" if trigger.monitor else "annotation"
@@ -146,6 +167,22 @@ class TrainingLife(RuleBasedStateMachine):
     def annotate(self, token: str) -> None:
         self.world.token = token
 
+    @rule(number=st.sampled_from(["", "1", "2", "3", "7", "no"]))
+    def approve(self, number: str) -> None:
+        self.world.approve = number
+
+    @precondition(lambda self: self.world.created)
+    @rule(data=st.data(), suspended=st.booleans())
+    def let_a_queue_decide(self, data: st.DataObject, suspended: bool) -> None:
+        name = data.draw(st.sampled_from(self.world.created))
+        job = self.world.jobs.get(name)
+        if job is not None and job.queue and job.state == "Active":
+            self.world.jobs[name] = replace(job, suspended=suspended)
+
+    @rule(percent=st.integers(0, 100))
+    def progress(self, percent: int) -> None:
+        self.world.progress = ScrapedProgress(percent=percent, stage="Searching", time=self.world.now)
+
     @rule(monitor=st.sampled_from(["drift", "quality"]), number=st.integers(1, 3))
     def ask(self, monitor: str, number: int) -> None:
         self.world.ask(monitor, f"{monitor}/{number}", NOW + timedelta(hours=number))
@@ -161,7 +198,7 @@ class TrainingLife(RuleBasedStateMachine):
     @invariant()
     def the_history_is_bounded_and_newest_first(self) -> None:
         numbers = [record.number for record in self.world.status.history]
-        assert len(numbers) <= 10
+        assert len(numbers) <= 10, "the default limit, and the highest of these specs"
         assert numbers == sorted(set(numbers), reverse=True)
 
     @invariant()
@@ -178,11 +215,19 @@ class TrainingLife(RuleBasedStateMachine):
         self.world.settle()
         active = [job for job in self.world.jobs.values() if job.state == "Active"]
         assert len(active) <= 1
-        assert bool(active) == (self.world.status.run is not None)
+        if not self.world.spec.suspend:
+            assert bool(active) == (self.world.status.run is not None)
+        elif active:
+            assert active[0].suspended
+            assert not active[0].queue
+        assert len(self.world.worker_jobs) <= 1
+        if self.world.worker_jobs:
+            assert active
+            assert not active[0].suspended
 
 
 TrainingLife.TestCase.settings = settings(
-    max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestTrainingLife = TrainingLife.TestCase
 
@@ -207,6 +252,11 @@ def arbitrary_status(draw: st.DrawFn) -> ModelTrainingStatus:
             pod_hash=draw(hashes),
             start_time=NOW,
             completion_time=NOW,
+            path=draw(st.sampled_from([None, f"models/team/cancer/{number}-x"])),
+            digest=draw(st.sampled_from([None, digest_of(number + 100)])),
+            metric="f1",
+            metrics=draw(st.sampled_from([{}, {"f1": 0.95}])),
+            cost=draw(st.sampled_from([None, RunCost(cpu_seconds=1800)])),
         )
         for number in numbers
     )
@@ -235,13 +285,27 @@ def arbitrary_status(draw: st.DrawFn) -> ModelTrainingStatus:
             value=0.9,
             spec_hash=draw(hashes),
             approved_time=NOW,
+            chosen_after=draw(st.sampled_from([None, 1, 40])),
         )
     handled = tuple(
         HandledTrigger(source=source, id=draw(TOKENS), number=draw(st.integers(1, 40)))
-        for source in draw(st.sets(st.sampled_from(["annotation", "monitor/drift", "monitor/gone"])))
+        for source in draw(st.sets(st.sampled_from(["annotation", "approve", "monitor/drift", "monitor/gone"])))
     )
+    times = st.sampled_from([NOW - timedelta(days=400), NOW, NOW + timedelta(days=400)])
+    schedule = None
+    if draw(st.booleans()):
+        expression = draw(st.sampled_from(["*/30 * * * *", "@daily", "rubbish"]))
+        schedule = ScheduleStatus(expression=expression, next_schedule_time=draw(times))
+    spent = draw(st.lists(st.builds(Spending, number=st.integers(1, 40), time=times, cpu_seconds=st.just(4000.0))))
     return ModelTrainingStatus(
-        runs=runs, run=run, champion=champion, history=history, handled=handled, observed_generation=3
+        runs=runs,
+        run=run,
+        champion=champion,
+        history=history,
+        handled=handled,
+        observed_generation=3,
+        schedule=schedule,
+        spent=tuple(spent[:64]),
     )
 
 
@@ -253,6 +317,7 @@ def arbitrary_status(draw: st.DrawFn) -> ModelTrainingStatus:
     current=st.sampled_from(["Active", "Complete", "Failed", None]),
     pods=st.lists(PODS, max_size=3),
     token=TOKENS,
+    approve=st.sampled_from(["", "1", "5", "a", "x"]),
     ids=st.dictionaries(st.sampled_from(["drift", "quality"]), st.sampled_from(["a", "b"])),
     error=st.sampled_from(["", "refused"]),
     ended=st.sampled_from([None, NOW, NOW + timedelta(days=1), NOW - timedelta(days=1)]),
@@ -264,11 +329,12 @@ def test_any_state_converges_and_a_further_pass_changes_nothing(
     current: str | None,
     pods: list[ObservedPod],
     token: str,
+    approve: str,
     ids: dict[str, str],
     error: str,
     ended: object,
 ) -> None:
-    world = TrainingWorld(spec=spec, status=status, token=token, apply_error=error)  # type: ignore[arg-type]
+    world = TrainingWorld(spec=spec, status=status, token=token, approve=approve, apply_error=error)  # type: ignore[arg-type]
     for monitor, id_ in ids.items():
         world.ask(monitor, id_)
     for index, state in enumerate(states):
@@ -285,9 +351,9 @@ def test_any_state_converges_and_a_further_pass_changes_nothing(
     assert plan.delete_jobs == () or error
     assert plan.expire_jobs == ()
     assert plan.events == ()
-    assert plan.job_wanted == (world.status.run is not None)
-    if world.status.champion != champion:
-        assert world.status.champion is not None
+    assert plan.suspend_jobs == plan.resume_jobs == ()
+    assert plan.job_wanted == (world.status.run is not None and not world.spec.suspend)
+    if world.status.champion is not None and (champion is None or world.status.champion.number != champion.number):
         assert {"Approved"} == {
             record.verdict for record in world.status.history if record.digest == world.status.champion.digest
         }

@@ -158,12 +158,12 @@ def find_exhausted(budget: Budget | None, spent: tuple[Spending, ...], now: date
     used = sum(entry.cpu_seconds for entry in counted)
     if used < limit:
         return None
-    left, free_at = used, now
-    for entry in counted:
-        left -= entry.cpu_seconds
-        free_at = entry.time + window
-        if left < limit:
-            break
+    # Summed up as a later look will: a difference would be another number.
+    free_at = next(
+        entry.time + window
+        for position, entry in enumerate(counted, 1)
+        if sum(later.cpu_seconds for later in counted[position:] if later.time > entry.time) < limit
+    )
     message = (
         f"runs of the last {budget.window} used {used / HOUR:.4g} of {budget.cpu_hours:g} CPU hours; a run waits until "
         f"{free_at.strftime('%Y-%m-%dT%H:%M:%SZ')}, or until spec.budget.cpuHours is raised"
