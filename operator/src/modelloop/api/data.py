@@ -181,7 +181,20 @@ class Validation(ApiModel):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = ()
-    extra_columns: Annotated[Severity, Field(description="Columns that the baseline doesn't have.")] = "Warn"
+    extra_columns: Annotated[
+        Severity, Field(description="Columns that the baseline doesn't have; naming data.features consents to them.")
+    ] = "Fail"
+    column_order: Annotated[
+        Severity,
+        Field(description="Columns in another order than the baseline's; naming data.features consents to them."),
+    ] = "Fail"
+    label_noise: Annotated[
+        Severity,
+        Field(
+            description="Neither the new version nor the champion finds the labels as the champion did on its own test "
+            "part: many of them are probably wrong."
+        ),
+    ] = "Fail"
     duplicates: Annotated[Severity, Field(description="Rows that are there twice.")] = "Warn"
     max_duplicate_share: Annotated[Share, Field(description="Share of such rows that is no finding.")] = 0.0
     leakage: Annotated[Severity, Field(description="A feature that by itself nearly tells the target.")] = "Warn"
