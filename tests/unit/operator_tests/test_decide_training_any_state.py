@@ -296,7 +296,9 @@ def arbitrary_status(draw: st.DrawFn) -> ModelTrainingStatus:
     if draw(st.booleans()):
         expression = draw(st.sampled_from(["*/30 * * * *", "@daily", "rubbish"]))
         schedule = ScheduleStatus(expression=expression, next_schedule_time=draw(times))
-    spent = draw(st.lists(st.builds(Spending, number=st.integers(1, 40), time=times, cpu_seconds=st.just(4000.0))))
+    spent = [
+        Spending(number=number, time=draw(times), cpu_seconds=4000.0) for number in draw(st.sets(st.integers(1, 40)))
+    ]
     return ModelTrainingStatus(
         runs=runs,
         run=run,
