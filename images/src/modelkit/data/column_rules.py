@@ -63,8 +63,8 @@ class ColumnRules:
         if stated.type is not None and not _fits_type(self.values, found, stated.type):
             yield self._tell(
                 "RetypedColumn",
-                None,
-                None,
+                1.0,
+                0.0,
                 f"holds {_HOLDS[found.type]} where validation.columns states {stated.type}: mend it, or state another "
                 "type",
             )
@@ -114,8 +114,8 @@ class ColumnRules:
         ):
             yield self._tell(
                 "ConstantColumn",
-                None,
-                None,
+                1.0,
+                2.0,
                 f"holds a single value in {self.found.rows} rows, several in {self._baseline}: mend it, or name the "
                 "other features in data.features",
             )
@@ -130,7 +130,7 @@ class ColumnRules:
         assert self.baseline is not None
         return f"{self.baseline.name}'s data"
 
-    def _tell(self, rule: str, value: float | None, limit: float | None, said: str, severe: bool = True) -> Finding:
+    def _tell(self, rule: str, value: float, limit: float, said: str, severe: bool = True) -> Finding:
         name = self.found.name
         return Finding(
             column=name, rule=rule, value=value, limit=limit, message=f"column {name!r} {said}", severe=severe
@@ -155,14 +155,16 @@ class ColumnRules:
                 )
 
     def _retyped(self, before: ColumnDescription) -> Finding:
-        where = ""
-        if before.type in {NUMBER, BOOLEAN} and self.found.type == CATEGORY:
+        where, share = "", 1.0
+        if before.type in {NUMBER, BOOLEAN} and self.found.type in {CATEGORY, MIXED}:
             wrong = np.flatnonzero(np.isnan(numbers_of(self.values, NUMBER)) & self.values.notna().to_numpy())
-            where = f" ({len(wrong)} of {len(self.values)} rows, first row {wrong[0] + 1})" if len(wrong) else ""
+            if len(wrong):
+                where = f" ({len(wrong)} of {len(self.values)} rows, first row {wrong[0] + 1})"
+                share = len(wrong) / len(self.values)
         return self._tell(
             "RetypedColumn",
-            None,
-            None,
+            share,
+            0.0,
             f"holds {_HOLDS[self.found.type]}{where} where {self._baseline} had {_HOLDS[before.type]}: mend it, or "
             "state its type in validation.columns when it is meant",
         )

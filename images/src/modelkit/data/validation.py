@@ -170,6 +170,8 @@ def _check_stated_presence(found: SourceDescription, validation: ValidationConfi
             yield Finding(
                 column=column.name,
                 rule="MissingColumn",
+                value=0.0,
+                limit=1.0,
                 message=f"column {column.name!r} isn't there, which validation.columns requires"
                 + (suggest(column.name, there) or ": add it, or set required: false"),
                 severe=True,
@@ -188,6 +190,8 @@ def _check_schema(
             yield Finding(
                 column=column.name,
                 rule="MissingColumn",
+                value=0.0,
+                limit=1.0,
                 message=f"column {column.name!r} isn't there, which {baseline.name}'s data had"
                 + (suggest(column.name, there) or ": add it, or name the features that are left in data.features"),
                 severe=column.used,
@@ -202,6 +206,8 @@ def _check_schema(
                 yield Finding(
                     column=name,
                     rule="ExtraColumn",
+                    value=1.0,
+                    limit=0.0,
                     message=f"column {name!r} wasn't in {baseline.name}'s data: name the features in data.features, or "
                     "set validation.extraColumns to Ignore, when it is wanted",
                     severe=validation.extra_columns == FAIL,
