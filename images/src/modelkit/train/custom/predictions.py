@@ -67,9 +67,10 @@ def _read_parquet(path: Path, rows: int) -> pd.DataFrame:
 
 def _read_csv(path: Path, rows: int, classes: tuple[Any, ...] | None) -> pd.DataFrame:
     # A label is read as it is written: `007`, `NA` and `1.0` are texts where the classes are.
-    converters = {PREDICTION: str} if classes is not None and not _are_whole(classes) else None
+    words = classes is not None and not _are_whole(classes)
     try:
-        frame = pd.read_csv(path, nrows=rows + 1, float_precision="round_trip", converters=converters)
+        dtype = {PREDICTION: str} if words else None
+        frame = pd.read_csv(path, nrows=rows + 1, dtype=dtype, keep_default_na=not words)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as exc:
         raise _bad(path, "it isn't CSV with a header") from exc
     if len(frame) > rows:
