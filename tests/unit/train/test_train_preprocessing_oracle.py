@@ -65,9 +65,9 @@ ESTIMATORS = {
 FACTORS: dict[str, Sequence[str]] = {
     "task": ("Classification", "Regression"),
     "scaling": ("Auto", "None", "Standard", "MinMax", "Robust"),
-    "imputation": ("Auto", "Mean", "Median", "MostFrequent", "Constant", "KNN", "DropRows"),
+    "imputation": ("Median", "Mean", "MostFrequent", "Constant", "KNN", "DropRows"),
     "transform": ("None", "Power", "Quantile"),
-    "encoding": ("Auto", "OneHot", "Ordinal", "Target"),
+    "encoding": ("OneHot", "Ordinal", "Target"),
     "selection": ("None", "Variance", "MutualInformation", "Chi2", "AnovaF", "TreeImportance", "L1", "RFE"),
 }
 
@@ -93,9 +93,7 @@ def _presets() -> list[dict[str, str]]:
 def _table() -> tuple[tuple[InputColumn, ...], pd.DataFrame, NDArray[np.float64]]:
     """Columns, the model's view of them, and a number to learn."""
     rng = np.random.default_rng(0)
-    words = np.array(
-        ["red", "green", "blue", "good", "bad", "über", "straße", "ok", "never", "always", "once", "twice"]
-    )
+    words = np.array(["red", "green", "blue", "good", "bad", "über", "straße", "ok", "never", "always", "twice"])
     frame = pd.DataFrame(
         {
             0: rng.lognormal(size=ROWS),
@@ -170,7 +168,7 @@ def _times(filled: NDArray[np.float64], *, clock: bool) -> NDArray[np.float64]:
 
 
 def _encoder(preset: dict[str, str]) -> list[Any]:
-    if preset["encoding"] in {"Auto", "OneHot"}:
+    if preset["encoding"] == "OneHot":
         return [OneHotEncoder(handle_unknown="ignore", sparse_output=False)]
     if preset["encoding"] == "Ordinal":
         return [OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), *_scale(preset)]
@@ -252,6 +250,7 @@ def _checked(
     assert time.process_time() - started < 3
     if not exports:
         assert export.message is not None
+        assert "imputation KNN" in export.message
         return
     assert export.layout is not None, export.message
     predictions, found = onnx_answers(export.session, export.layout, columns, as_array(test))
@@ -299,7 +298,9 @@ def test_a_preset_of_a_mixed_table_answers_as_the_script_does(preset: dict[str, 
         np.testing.assert_allclose(ours.predict(test), script.predict(asked), rtol=1e-6)
     else:
         np.testing.assert_allclose(ours.predict_proba(test), script.predict_proba(asked), rtol=1e-5, atol=1e-7)
-    _checked(type(script).__name__, ours, columns, test, target[TRAIN:])
+    # Neighbours are looked for in float32 only, in which times lose their minutes.
+    exports = preset["imputation"] != "KNN"
+    _checked(type(script).__name__, ours, columns, test, target[TRAIN:], exports=exports)
 
 
 PLAIN: dict[str, tuple[dict[str, Any], list[Any]]] = {

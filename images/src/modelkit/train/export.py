@@ -143,12 +143,17 @@ def _find_unknown(pipeline: Any) -> str | None:
     """What of `pipeline` certainly has no ONNX form, or one that is too large to serve; None when nothing is known."""
     columns = pipeline.named_steps.get("columns")
     parts = [pipeline] if columns is None else [part for _, part, _ in columns.transformers_]
-    for part in parts:
-        for _, step in getattr(part, "steps", ()):
-            if type(step).__name__ == "HashingVectorizer":
-                return "hashed text has no ONNX form (preprocessing.text TfIdf has)"
-            if type(step).__name__ == "KNNImputer" and (rows := len(step._fit_X)) > _MOST_NEIGHBOURS:
-                return f"imputation KNN looks at {rows} training rows, more than the {_MOST_NEIGHBOURS} for ONNX"
+    steps = {type(step).__name__: step for part in parts for _, step in getattr(part, "steps", ())}
+    if "HashingVectorizer" in steps:
+        return "hashed text has no ONNX form (preprocessing.text TfIdf has)"
+    neighbours = steps.get("KNNImputer")
+    if neighbours is None:
+        return None
+    if "TimeFeatures" in steps:
+        return "imputation KNN is converted in float32, in which times lose their minutes"
+    rows = len(neighbours._fit_X)
+    if rows > _MOST_NEIGHBOURS:
+        return f"imputation KNN looks at {rows} training rows, more than the {_MOST_NEIGHBOURS} that are converted"
     return None
 
 
