@@ -8,7 +8,8 @@ from typing import Any
 
 
 def rename(model: Any) -> None:
-    """Number the names of nodes and of values inside an onnx ModelProto in order of appearance, in place.
+    """Number the names of nodes and of values inside an onnx ModelProto in order of appearance, and sort its operator
+    sets, in place.
 
     The names of the model's inputs and outputs stay, as those are its interface.
     """
@@ -32,3 +33,8 @@ def rename(model: Any) -> None:
             entry.name = renamed(entry.name)
 
     walk(graph)
+    # skl2onnx takes the versions of operator sets out of a set of texts, whose order changes with the process.
+    versions = sorted((entry.domain, entry.version) for entry in model.opset_import)
+    del model.opset_import[:]
+    for domain, version in versions:
+        model.opset_import.add(domain=domain, version=version)
