@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 FEW = ("mean radius", "mean texture", "worst area")
 FILES = {
+    "card.html",
     "card.md",
+    "explanation.json",
     "importance.json",
     "manifest.json",
     "metrics.json",

@@ -70,7 +70,7 @@ def _by_trees(pipeline: Any, rows: Array, background: Array, is_classifier: bool
     import shap
 
     model = pipeline.steps[-1][1]
-    transform = _transform(pipeline)
+    transform = transform_of(pipeline[:-1])
     features = transform(rows)
     try:
         # With a background shap 0.51 is off by up to a tenth of the answers' range for forests.
@@ -114,7 +114,7 @@ def _by_coefficients(pipeline: Any, rows: Array, background: Array, is_classifie
     model = pipeline.steps[-1][1]
     if not (hasattr(model, "coef_") and hasattr(model, "intercept_")):
         return None
-    transform = _transform(pipeline)
+    transform = transform_of(pipeline[:-1])
     features, known = transform(rows), transform(background)
     coefficients = np.atleast_2d(np.asarray(model.coef_, np.float64))
     if coefficients.shape[1] != features.shape[1]:  # a kernel's, not of the features
@@ -184,9 +184,8 @@ def _distinct(values: Array) -> tuple[Array, NDArray[np.intp]]:
     return distinct.astype(object), places
 
 
-def _transform(pipeline: Any) -> Callable[[Array], Floats]:
-    """What comes before the model, dense."""
-    steps = pipeline[:-1]
+def transform_of(steps: Any) -> Callable[[Array], Floats]:
+    """What fitted transformers (a Pipeline, which may be empty) make of rows [n, columns], dense."""
 
     def transform(rows: Array) -> Floats:
         found = steps.transform(rows) if len(steps.steps) else rows

@@ -8,6 +8,7 @@ from modelkit.evaluate.importance import Importance
 from modelkit.train.finished import Finished
 
 _MOST_COLUMNS = 20
+_MOST_TRIALS = 20
 _MOST_CLASSES = 12
 """Of more classes a table doesn't fit a page; metrics.json has them."""
 
@@ -18,8 +19,13 @@ def build_card(run: Finished, metrics: Mapping[str, Any], importance: Sequence[I
         _head(run),
         _quality(metrics),
         _classes(metrics),
+        _slices(metrics),
         _candidates(metrics),
+        _learning(metrics),
+        _compression(metrics),
         _inputs(run, importance),
+        _selection(metrics),
+        _findings(metrics),
         _notes(run),
         _reproduce(run),
     ]
@@ -107,12 +113,106 @@ def _classes(metrics: Mapping[str, Any]) -> str:
 def _candidates(metrics: Mapping[str, Any]) -> str:
     if not metrics["candidates"]:
         return ""
+    every = metrics["candidates"]
     rows = [
         [entry["estimator"], _params(entry["params"]), _number(entry["mean"]), _number(entry["deviation"])]
-        for entry in metrics["candidates"]
+        for entry in every[:_MOST_TRIALS]
     ]
     header = ["candidate", "parameters", f"mean {metrics['metric']}", "deviation"]
-    return "## Candidates\n\nBy cross-validation on the training part, best first.\n\n" + _table(header, rows)
+    is_folded = len(every[0]["folds"]) > 1
+    how = "By cross-validation on the training part" if is_folded else "By the validation part"
+    text = f"## Candidates\n\n{how}, best first.\n\n" + _table(header, rows)
+    more = len(every) - len(rows)
+    return text + (f"\n\nand {more} more trials, which metrics.json has" if more > 0 else "")
+
+
+def _slices(metrics: Mapping[str, Any]) -> str:
+    """The primary metric on each slice, and what gates compare there."""
+    slices, metric = metrics["slices"], metrics["metric"]
+    if not slices:
+        return ""
+    champion = metrics["champion"]
+    header = ["slice", "rows of", "rows", metric, "interval"] + ([f"version {champion['number']}"] if champion else [])
+    rows = []
+    for entry in slices:
+        row = [
+            _escape(entry["name"]),
+            _escape(_definition(entry)),
+            str(entry["rows"]),
+            _number(entry["metrics"].get(metric)),
+            " to ".join(map(_number, entry["intervals"].get(metric, ()))),
+        ]
+        rows.append(row + ([_number(entry["champion"].get(metric))] if champion else []))
+    text = "## Slices\n\n" + _table(header, rows)
+    for entry in slices:
+        for name, found in entry["differences"].items():
+            text += (
+                f"\n\nImprovement of {name} on slice {_escape(entry['name'])}: {_number(found['value'])} "
+                f"({_number(found['low'])} to {_number(found['high'])})."
+            )
+    return text
+
+
+def _definition(entry: Mapping[str, Any]) -> str:
+    if entry["values"]:
+        shown = ", ".join(entry["values"][:5]) + (", …" if len(entry["values"]) > 5 else "")
+        return f"{entry['column']}: {shown}"
+    low = "" if entry["minimum"] is None else f"{entry['minimum']:g} ≤ "
+    high = "" if entry["maximum"] is None else f" < {entry['maximum']:g}"
+    return f"{low}{entry['column']}{high}"
+
+
+def _learning(metrics: Mapping[str, Any]) -> str:
+    if message := metrics.get("learning_curve_message"):
+        return f"## Learning curve\n\nNone: {_escape(message)}."
+    if not (points := metrics.get("learning_curve")):
+        return ""
+    rows = [[str(point["rows"]), _number(point["training"]), _number(point["validation"])] for point in points]
+    header = ["rows learnt from", f"{metrics['metric']} on them", f"{metrics['metric']} on held-out rows"]
+    return "## Learning curve\n\nOf the chosen trial, on shares of the training part.\n\n" + _table(header, rows)
+
+
+def _compression(metrics: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            step["method"],
+            "yes" if step["accepted"] else "no",
+            _number(step["drop"]),
+            f"{step['bytes_before']} to {step['bytes_after']}",
+            _escape(step.get("message") or ""),
+        ]
+        for step in metrics.get("compressions") or ()
+    ]
+    header = ["method", "taken", f"loss of {metrics['metric']}", "bytes", "what was done"]
+    return "## Compression\n\n" + _table(header, rows) if rows else ""
+
+
+def _selection(metrics: Mapping[str, Any]) -> str:
+    if not (selected := metrics.get("selected_features")):
+        return ""
+    names = selected["columns"]
+    shown = ", ".join(_escape(name) for name in names[:_MOST_COLUMNS])
+    more = f" and {len(names) - _MOST_COLUMNS} more" if len(names) > _MOST_COLUMNS else ""
+    return (
+        f"## Selected features\n\n{selected['kept']} of {selected['features']} preprocessed features are used, made of "
+        f"{len(names)} columns: {shown}{more}."
+    )
+
+
+def _findings(metrics: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            _escape(found.get("column") or "all"),
+            found["rule"],
+            "yes" if found["severe"] else "no",
+            _number(found.get("value")),
+            _number(found.get("limit")),
+            _escape(found["message"]),
+        ]
+        for found in metrics.get("findings") or ()
+    ]
+    header = ["column", "rule", "severe", "value", "limit", "finding"]
+    return "## What the data's validation found\n\n" + _table(header, rows) if rows else ""
 
 
 def _inputs(run: Finished, importance: Sequence[Importance]) -> str:
@@ -159,7 +259,8 @@ def _number(value: float | None) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """A name within a table: it can be anything, an HTML tag too."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,8 +10,12 @@ from modelkit.data.columns import as_array, take
 from modelkit.data.kinds import DATETIME, TEXT
 from modelkit.evaluate.dependence import Dependence, partial_dependence
 from modelkit.evaluate.importance import Importance
-from modelkit.evaluate.shapley import BACKGROUND, Shapley, explain_rows
+from modelkit.evaluate.shapley import BACKGROUND, Shapley, explain_rows, find_origins, transform_of
 from modelkit.train.finished import Finished
+from modelkit.train.selection import SELECTION_STEP
+
+_LOOKED_AT = 500
+"""Training rows that tell which column a feature is made of."""
 
 
 def build_explanation(run: Finished, importance: Sequence[Importance]) -> dict[str, Any]:
@@ -77,4 +81,20 @@ def _describe_shapley(found: Shapley, run: Finished) -> dict[str, Any]:
         "rows": len(found.values),
         "base": found.base.tolist(),
         "features": [{"name": run.columns[index].name, "mean_absolute": means[index].tolist()} for index in order],
+    }
+
+
+def describe_selection(run: Finished) -> dict[str, Any] | None:
+    """Which columns the features are made of that feature selection kept; None without it."""
+    steps = [] if run.pipeline is None else run.pipeline.steps
+    places = [index for index, (name, _) in enumerate(steps) if name == SELECTION_STEP]
+    if not places:
+        return None
+    rows = as_array(take(run.parts.train.rows, np.arange(min(_LOOKED_AT, len(run.parts.train.target)))))
+    support = np.asarray(steps[places[0]][1].get_support())
+    origins = set(find_origins(transform_of(run.pipeline[: places[0] + 1]), rows))
+    return {
+        "kept": int(support.sum()),
+        "features": len(support),
+        "columns": [column.name for index, column in enumerate(run.columns) if index in origins],
     }

@@ -21,9 +21,11 @@ from modelkit.evaluate.importance import Importance, permutation_importance
 from modelkit.evaluate.metrics import compute_metrics
 from modelkit.evaluate.slices import describe_slices
 from modelkit.train.card import build_card
-from modelkit.train.explanation import build_explanation
+from modelkit.train.explanation import build_explanation, describe_selection
 from modelkit.train.finished import Finished
 from modelkit.train.learning import measure_learning
+from modelkit.train.page import build_page
+from modelkit.train.pictures import draw_pictures
 
 _SAMPLES = 20
 _CONFIDENCE = 0.95
@@ -38,8 +40,10 @@ def build_files(run: Finished, jobs: int | None = None) -> dict[str, bytes]:
         files.SIGNATURE: dump_signature(run.signature),
         files.METRICS: to_json(metrics),
         files.PROFILE: to_json(describe_rows(run)),
-        files.CARD: build_card(run, metrics, importance).encode(),
     }
+    card = build_card(run, metrics, importance)
+    built[files.CARD] = card.encode()
+    built[files.CARD_HTML] = build_page(card, draw_pictures(run, metrics, importance, explanation))
     if run.pipeline is not None:
         built[files.MODEL_SKOPS] = dump_native(run.pipeline)
     if run.is_runnable:
@@ -99,6 +103,7 @@ def describe_metrics(run: Finished) -> dict[str, Any]:
             }
             for step in run.compressions
         ],
+        "selected_features": describe_selection(run),
         "notes": list(run.notes),
     }
 
