@@ -30,6 +30,7 @@ def table(seed: int = 0, rows: int = ROWS) -> pd.DataFrame:
         {
             "id": rng.permutation(10**6)[:rows],
             "size": rng.normal(10, 2, rows),
+            "temperature": rng.normal(14, 3, rows),
             "gaps": np.where(rng.random(rows) < 0.2, np.nan, rng.normal(size=rows)),
             "kind": rng.choice(np.array(["a", "b", "c"], object), rows),
             "flag": rng.random(rows) < 0.5,
@@ -46,6 +47,7 @@ def baseline(frame: pd.DataFrame) -> Baseline:
 
 
 KNOWN = baseline(table())
+MOVED = ["size", "id", "temperature", "gaps", "kind", "flag", "day", "y"]
 
 
 def check(
@@ -93,7 +95,7 @@ def test_data_of_the_same_world_passes(seed: int, rows: int) -> None:
         (table(1).drop(columns="size"), ("size", "MissingColumn", True), "version 3's data had"),
         (table(1).rename(columns={"size": "sizes"}), ("size", "MissingColumn", True), "did you mean 'sizes'?"),
         (_with("new", 1.0), ("new", "ExtraColumn", True), "validation.extraColumns"),
-        (table(1)[["size", "id", "gaps", "kind", "flag", "day", "y"]], ("size", "ColumnOrder", True), "2 columns"),
+        (table(1)[MOVED], ("size", "ColumnOrder", True), "2 columns"),
         (_mixed("size", "n/a", 3), ("size", "RetypedColumn", True), "several types (3 of 300 rows, first row 1) where"),
         (_with("size", "many"), ("size", "RetypedColumn", True), "(300 of 300 rows"),
         (_with("kind", np.arange(ROWS) % 3), ("kind", "RetypedColumn", True), "version 3's data had text"),
@@ -107,6 +109,11 @@ def test_data_of_the_same_world_passes(seed: int, rows: int) -> None:
         (_with("size", 4.0), ("size", "ConstantColumn", True), "single value in 300 rows, several in version 3's"),
         (_mixed("kind", "z", 40), ("kind", "UnseenCategories", True), "40 of 300 rows (13.3%); up to 5.0%"),
         (_mixed("kind", "z", 2), ("kind", "UnseenCategories", False), "2 of 300 rows (0.7%)"),
+        (
+            table(1).assign(size=table(1)["temperature"], temperature=table(1)["size"]),
+            ("size", "SwappedColumns", True),
+            "columns 'size' and 'temperature' hold what the other held",
+        ),
         (table(1).assign(size=table(1)["size"] * 1000), ("size", "OutOfRange", False), "check its unit"),
         (_mixed("id", 5, 30).infer_objects(), ("id", "DuplicateIds", True), "in 29 of 300 rows (9.7%)"),
         (_mixed("id", 5, 3).infer_objects(), ("id", "DuplicateIds", False), "in 2 of 300 rows (0.7%)"),
@@ -173,7 +180,7 @@ def test_what_is_stated_is_held_without_a_champion_too(
         (expect(name="size", required=False), table(1).drop(columns="size")),
         (ValidationConfig(min_rows=10), table(1, 100)),
         (ValidationConfig(extra_columns="Ignore"), _with("new", 1.0)),
-        (ValidationConfig(column_order="Ignore"), table(1)[["size", "id", "gaps", "kind", "flag", "day", "y"]]),
+        (ValidationConfig(column_order="Ignore"), table(1)[MOVED]),
         (ValidationConfig(duplicates="Ignore", max_duplicate_share=0.0), table(1)),
     ],
 )  # fmt: skip

@@ -22,6 +22,7 @@ NUMBER, BOOLEAN, CATEGORY, TIME, MIXED, EMPTY = "Number", "Boolean", "Category",
 MOST_CATEGORIES = 1000
 """Categories whose names are kept; of a column with more, unseen ones can't be told."""
 _MOST_CLASSES = 100
+_DECILES = np.arange(1, 10) / 10
 _TEXTS = frozenset({"string"})
 _NUMBERS = frozenset({"integer", "floating", "mixed-integer-float", "decimal", "complex"})
 _TIMES = frozenset({"datetime", "datetime64", "date"})
@@ -43,6 +44,8 @@ class ColumnDescription:
     minimum: float | None = None
     """Of finite numbers (1 and 0 of booleans, seconds since 1970 UTC of times)."""
     maximum: float | None = None
+    deciles: tuple[float, ...] = ()
+    """The nine of a Number's finite values; none of a constant."""
     categories: tuple[str, ...] = ()
     """The names of all of them, sorted; none when there are over 1,000 or the column looks like an identifier."""
     singletons: int = 0
@@ -108,11 +111,21 @@ def describe_column(name: str, values: "pd.Series[Any]") -> ColumnDescription:
     kind = column_type(values)
     rows, missing = len(values), int(values.isna().sum())
     if kind in {NUMBER, BOOLEAN, TIME}:
-        low, high = _range(values, kind)
+        numbers = numbers_of(values, kind)
+        numbers = numbers[np.isfinite(numbers)]
+        low, high = (float(numbers.min()), float(numbers.max())) if len(numbers) else (None, None)
+        deciles = np.quantile(numbers, _DECILES) if kind == NUMBER and low != high else np.empty(0)
         whole = kind == NUMBER and types.is_integer_dtype(values.dtype)
         distinct = int(values.nunique()) if whole else None
         return ColumnDescription(
-            name=name, type=kind, rows=rows, missing=missing, distinct=distinct, minimum=low, maximum=high
+            name=name,
+            type=kind,
+            rows=rows,
+            missing=missing,
+            distinct=distinct,
+            minimum=low,
+            maximum=high,
+            deciles=tuple(float(value) for value in deciles),
         )
     if kind != CATEGORY:
         return ColumnDescription(name=name, type=kind, rows=rows, missing=missing)
@@ -166,9 +179,3 @@ def numbers_of(values: "pd.Series[Any]", kind: str) -> NDArray[np.float64]:
     if kind == TIME:
         return to_moments(values)
     return pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-
-
-def _range(values: "pd.Series[Any]", kind: str) -> tuple[float | None, float | None]:
-    numbers = numbers_of(values, kind)
-    numbers = numbers[np.isfinite(numbers)]
-    return (float(numbers.min()), float(numbers.max())) if len(numbers) else (None, None)

@@ -11,13 +11,14 @@ again; what is refused is what no honest change of the world does to a table, or
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from modelkit.contract.config import DataConfig
 from modelkit.contract.recipe import ValidationConfig
 from modelkit.contract.result import Finding
 from modelkit.data.column_rules import Baseline, ColumnRules, differs, percent
-from modelkit.data.description import SourceDescription
+from modelkit.data.description import ColumnDescription, SourceDescription
 from modelkit.data.suggest import suggest
 from modelkit.errors import RefusedError
 
@@ -25,6 +26,10 @@ IGNORE, WARN, FAIL = "Ignore", "Warn", "Fail"
 
 FEWEST_ROWS_SHARE = 0.5
 """Of the baseline's rows; fewer look cut off."""
+FAR = 0.3
+"""Distance from what it was above which a number column is another one."""
+NEAR = 0.15
+"""Distance below which a number column may be the one that another was. Deciles tell distances in steps of 0.1."""
 LABEL_SHIFT = 0.1
 """How far the share of a class is from the baseline's before it is told."""
 
@@ -44,6 +49,7 @@ def validate_table(
     findings = [*_check_rows(frame, found, validation, baseline), *_check_stated_presence(found, validation)]
     if baseline is not None:
         findings.extend(_check_schema(found, data, validation, baseline))
+        findings.extend(_check_swaps(found, data, baseline))
     known = {} if baseline is None else {column.name: column for column in baseline.source.columns}
     relevant = feature_names(found, data) | {data.target}
     for column in found.columns:
@@ -176,6 +182,43 @@ def _check_stated_presence(found: SourceDescription, validation: ValidationConfi
                 + (suggest(column.name, there) or ": add it, or set required: false"),
                 severe=True,
             )
+
+
+def _check_swaps(found: SourceDescription, data: DataConfig, baseline: Baseline) -> Iterator[Finding]:
+    """Two number columns whose values are where the other's were: another order below the same header."""
+    meant = feature_names(found, data)
+    now = {column.name: column for column in found.columns if column.deciles and column.name in meant}
+    then = {column.name: column for column in baseline.source.columns if column.deciles and column.used}
+    moved = [name for name in now if name in then and distance(now[name], then[name]) > FAR]
+    for index, one in enumerate(moved):
+        for other in moved[index + 1 :]:
+            apart = max(distance(now[one], then[other]), distance(now[other], then[one]))
+            if apart < NEAR:
+                yield Finding(
+                    column=one,
+                    rule="SwappedColumns",
+                    value=apart,
+                    limit=NEAR,
+                    message=f"columns {one!r} and {other!r} hold what the other held in {baseline.name}'s data: put "
+                    "the values below their names again, or set validation.baseline to None when it is meant",
+                    severe=True,
+                )
+
+
+def distance(one: ColumnDescription, other: ColumnDescription) -> float:
+    """The largest difference of two columns' cumulative shares at the deciles of both (0 to 1), which is the
+    Kolmogorov-Smirnov distance of what the deciles tell of them."""
+    return max(_largest_gap(one, other), _largest_gap(other, one))
+
+
+def _largest_gap(one: ColumnDescription, other: ColumnDescription) -> float:
+    points = np.array([other.minimum, *other.deciles, other.maximum], dtype=np.float64)
+    shares = np.linspace(0, 1, len(points))
+    # Of tied deciles a value lies anywhere between the lowest and the highest.
+    low = shares[np.maximum(np.searchsorted(points, one.deciles, "left") - 1, 0)]
+    high = shares[np.minimum(np.searchsorted(points, one.deciles, "right"), len(points) - 1)]
+    own = np.arange(1, 10) / 10
+    return float(np.max(np.maximum(np.maximum(low - own, own - high), 0.0)))
 
 
 def _check_schema(
