@@ -23,8 +23,6 @@ from modelkit.data.description import (
     numbers_of,
 )
 
-NEW_MISSING_SHARE = 0.01
-"""Rows without a value that a column may have which had one in every row."""
 MORE_MISSING_SHARE = 0.05
 """More rows without a value than the baseline has, as a share of all, that a column may have."""
 UNSEEN_SHARE = 0.05
@@ -171,8 +169,13 @@ class ColumnRules:
 
     def _check_missing(self, before: ColumnDescription) -> Iterator[Finding]:
         share, was = self.found.missing_share, before.missing_share
-        limit = was + (MORE_MISSING_SHARE if before.missing else NEW_MISSING_SHARE)
-        severe = share > limit and differs(share, self.found.rows, was, before.rows)
+        if before.missing:
+            limit = was + MORE_MISSING_SHARE
+            severe = share > limit and differs(share, self.found.rows, was, before.rows)
+        else:
+            # A model that learnt from whole rows takes no others: nobody could compare the new one with it.
+            limit = 0.0
+            severe = share > 0 and before.used and before.rows >= _SMALL_BASELINE
         if severe or (self.found.missing and not before.missing):
             yield self._tell(
                 "MissingValues",
