@@ -115,6 +115,9 @@ demo-down: setup ## remove everything that the demo made
 bench-operator: setup ## the operator's rates over thousands of objects
 	@$(BIN)/python -m bench.operator_rate
 
+bench-training: setup ## what a run costs above the bare scikit-learn script, and a search
+	@$(BIN)/python -m bench.training $(ARGS)
+
 cluster-up: setup ## a cluster with a node, to try things on
 	@$(DEVCLUSTER) up --name dev
 
@@ -126,4 +129,4 @@ clean: ## remove what was built here, the development environment too
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help setup lock generate verify check format test-unit test-cluster test-e2e test images install-manifest demo \
-	demo-down bench-operator cluster-up cluster-down clean
+	demo-down bench-operator bench-training cluster-up cluster-down clean

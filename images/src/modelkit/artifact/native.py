@@ -5,8 +5,10 @@ when every input is numeric, else an object matrix whose numeric columns hold fl
 categorical columns hold strings (the empty string is missing), in the order of the signature's inputs.
 """
 
+import importlib
 import io
 import json
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ TRUSTED_TYPES = (
 """What the estimators of the allow-list need beyond skops' own list: plain data holders without side effects when
 they are constructed. Fixed on purpose: trusting whatever a file asks for would make the check worthless."""
 
+_NO_CLASSES = "sklearn.externals.array_api_compat.dask.array"
 _SCHEMA = "schema.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ADDRESS = "_stop_words_id"
@@ -45,9 +48,7 @@ _ADDRESS = "_stop_words_id"
 
 def dump_native(pipeline: Any) -> bytes:
     """`pipeline` as skops bytes that depend on its content only, not on memory addresses or the clock."""
-    import skops.io
-
-    return _canonical(skops.io.dumps(pipeline))
+    return _canonical(_import_skops().dumps(pipeline))
 
 
 def load_native(directory: Path) -> Any:
@@ -61,17 +62,32 @@ def load_native(directory: Path) -> Any:
 
 def loads_native(data: bytes) -> Any:
     """The fitted pipeline of skops bytes; raises ArtifactError for types that aren't on the fixed list."""
-    import skops.io
+    skops_io = _import_skops()
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops.io.loads(data, trusted=list(TRUSTED_TYPES))
+        return skops_io.loads(data, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as exc:
         raise ArtifactError(f"{MODEL_SKOPS} asks for types that aren't trusted and isn't loaded: {exc}") from exc
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, zipfile.BadZipFile) as exc:
         raise ArtifactError(
             f"{MODEL_SKOPS} doesn't load with the installed scikit-learn ({type(exc).__name__}); train again"
         ) from exc
+
+
+def _import_skops() -> Any:
+    """The module `skops.io`, imported in half the time.
+
+    It lists scikit-learn's classes, for which every package in scikit-learn is imported: one of them brings all of
+    dask.array where dask is installed, and has no class to list.
+    """
+    if _NO_CLASSES in sys.modules:
+        return importlib.import_module("skops.io")
+    sys.modules[_NO_CLASSES] = None  # type: ignore[assignment] # the documented way to let an import fail
+    try:
+        return importlib.import_module("skops.io")
+    finally:
+        del sys.modules[_NO_CLASSES]
 
 
 def _canonical(data: bytes) -> bytes:
