@@ -53,7 +53,7 @@ def override(constants: dict[str, float]) -> None:
     for path, seconds in constants.items():
         module_name, _, name = path.rpartition(".")
         old = getattr(importlib.import_module(module_name), name)
-        new = timedelta(seconds=seconds) if isinstance(old, timedelta) else seconds
+        new = timedelta(seconds=seconds) if isinstance(old, timedelta) else type(old)(seconds)
         for module in [module for key, module in sys.modules.items() if key.startswith("modelloop.")]:
             if getattr(module, name, None) is old:
                 setattr(module, name, new)

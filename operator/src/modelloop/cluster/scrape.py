@@ -63,7 +63,7 @@ class ProgressScraper:
 
     cache: Cache
     wake: Callable[[Key], None]
-    port: int = METRICS_PORT
+    port: int = field(default_factory=lambda: METRICS_PORT)
     every: float = EVERY
     clock: Callable[[], datetime] = utc_now
     _records: dict[str, _Record] = field(default_factory=dict)
