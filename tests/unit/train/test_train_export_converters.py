@@ -133,7 +133,7 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("asked", [TEXTS, ["", "??"], ["fox"], ["never seen words"], ["fox " * 3000, "мир"]])
+@pytest.mark.parametrize("asked", [TEXTS, [""], ["", "??", ""], ["fox"], ["never seen words"], ["fox " * 3000, "мир"]])
 def test_words_agree_in_many_scripts_and_without_any_word(asked: list[str]) -> None:
     vectorizer = Words(max_features=2_000, sublinear_tf=True, token_pattern=TOKEN).fit(TEXTS)
     rows = np.array(asked, dtype=object).reshape(-1, 1)

@@ -117,9 +117,8 @@ class _Landmarks:
         # Outside of the landmarks the result isn't used, but mustn't divide by zero.
         run = graph.select(graph.add("Equal", run, 0.0), 1.0, run)
         slope = graph.add("Div", graph.add("Sub", high, low), run)
-        anchor, base = (end, high) if from_above else (start, low)
-        distance = graph.add("Sub", graph.values, anchor)
-        return graph.add("Add", base, graph.add("Mul", slope, distance))
+        distance = graph.add("Sub", graph.values, start)
+        return graph.add("Add", low, graph.add("Mul", slope, distance))
 
     def _passed(self, *, strictly: bool) -> str:
         """How many landmarks are at most (strictly: less than) each value, by bisection; [n, columns]."""

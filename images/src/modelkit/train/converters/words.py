@@ -43,10 +43,8 @@ def _count_words(graph: Graph) -> str:
     """[n, words] float32."""
     vocabulary = graph.transformer.vocabulary_
     flat = graph.add("Reshape", graph.values, np.array([-1]))
-    # The normalizer drops empty texts, and with them rows.
-    filled = graph.add("StringConcat", flat, np.array([" "]))
     lower = graph.add(
-        "StringNormalizer", filled, version=10, case_change_action="LOWER", is_case_sensitive=1, locale=_LOCALE
+        "StringNormalizer", flat, version=10, case_change_action="LOWER", is_case_sensitive=1, locale=_LOCALE
     )
     tokens = graph.add(
         "Tokenizer", lower, domain="com.microsoft", version=1,
