@@ -3,6 +3,12 @@
 The trainer writes `inputs` before the custom image runs; the image writes `outputs`; the trainer reads them after it.
 """
 
+PREPARE = "prepare"
+STAGE = "stage"
+CUSTOM = "custom"
+"""Names of the init containers of a run, in the order in which they run: the user's ETL, the trainer's first step, the
+user's training. The trainer's last step is the main container."""
+
 INPUTS_VARIABLE = "MODELLOOP_INPUTS"
 OUTPUTS_VARIABLE = "MODELLOOP_OUTPUTS"
 """Environment variables of the custom container: the two folders."""

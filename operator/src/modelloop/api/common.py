@@ -189,3 +189,6 @@ class VersionStatus(ApiModel):
     path: Annotated[str, Field(max_length=512, description="Directory below the store's root.")]
     digest: Annotated[str, Field(max_length=80, description="sha256 of its manifest.json.")]
     storage: Annotated[Storage, Field(description="Where it is stored, whatever the spec says by now.")] = Storage()
+    signing_secret: Annotated[
+        str | None, Field(max_length=63, description="Secret of the key pair that signed it; None: it isn't signed.")
+    ] = None

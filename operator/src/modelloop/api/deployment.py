@@ -15,6 +15,7 @@ from modelloop.api.common import (
     cel,
     validations,
 )
+from modelloop.api.custom import SigningKey
 
 
 class Capture(ApiModel):
@@ -57,6 +58,13 @@ class ModelDeploymentSpec(ApiModel):
     rollout: Rollout = Rollout()
     image: Annotated[Image | None, Field(description="Another server image under the same contract.")] = None
     resources: Resources = Resources()
+    verify: Annotated[
+        SigningKey | None,
+        Field(
+            description="Serve only what is signed by this Secret's public.pem. Not set: by the key that the training "
+            "signs with, if it signs."
+        ),
+    ] = None
 
 
 class ServedVersion(VersionStatus):

@@ -17,6 +17,7 @@ from modelloop.api.common import (
     cel,
     validations,
 )
+from modelloop.api.custom import CUSTOM_RULES, OwnImages
 from modelloop.api.data import DataSource, Slice, Split, Validation
 from modelloop.api.lifecycle import (
     Lifecycle,
@@ -79,7 +80,7 @@ class Gate(ApiModel):
     ] = None
 
 
-class ModelTrainingSpec(Lifecycle):
+class ModelTrainingSpec(Lifecycle, OwnImages):
     """What model to keep trained, from which rows, and how good it must be."""
 
     model_config = ConfigDict(
@@ -107,6 +108,7 @@ class ModelTrainingSpec(Lifecycle):
                 "self.split.validationFraction + self.testFraction <= 0.8",
                 "testFraction and split.validationFraction must leave at least 0.2 of the rows for training",
             ),
+            *CUSTOM_RULES,
         )
     )
 
@@ -114,12 +116,11 @@ class ModelTrainingSpec(Lifecycle):
     candidates: Annotated[
         tuple[Candidate, ...],
         Field(
-            min_length=1,
             max_length=20,
             description="Estimators to try; cross-validation on the training part picks one.",
             json_schema_extra={"x-kubernetes-list-type": "atomic"},
         ),
-    ]
+    ] = ()
     gates: Annotated[
         tuple[Gate, ...],
         Field(
@@ -162,7 +163,10 @@ class ModelTrainingSpec(Lifecycle):
     )
     seed: Annotated[int, Field(ge=0, le=4294967295, description="Makes a run repeatable.")] = 0
     storage: Storage = Storage()
-    image: Annotated[Image | None, Field(description="Another trainer image under the same contract.")] = None
+    image: Annotated[
+        Image | None,
+        Field(description="Another trainer image under the same contract; with command: the image that trains."),
+    ] = None
     resources: Resources = Resources()
     retries: Annotated[
         int,
@@ -218,6 +222,7 @@ class RunStatus(ApiModel):
     start_time: AwareDatetime
     workers: Annotated[int, Field(ge=0, le=100, description="Pods beside the trainer's that share its search.")] = 0
     revision: Annotated[str | None, Field(max_length=256)] = None
+    signing_secret: Annotated[str | None, Field(max_length=63)] = None
     config: Annotated[str, Field(max_length=65536, description="What the trainer is told, fixed when the run began.")]
     progress: RunProgress | None = None
 
@@ -237,6 +242,7 @@ class RunRecord(ApiModel):
     pod_hash: Annotated[str, Field(max_length=64)] = ""
     start_time: AwareDatetime
     completion_time: AwareDatetime
+    signing_secret: Annotated[str | None, Field(max_length=63)] = None
     path: Annotated[str | None, Field(max_length=512)] = None
     digest: Annotated[str | None, Field(max_length=80)] = None
     estimator: Annotated[str | None, Field(max_length=64)] = None

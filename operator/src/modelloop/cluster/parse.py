@@ -68,12 +68,33 @@ def _time_in(state: Object, name: str) -> datetime | None:
     return parse_timestamp(text) if text else None
 
 
+def _speaker(pod: Object) -> tuple[Object, Object, str]:
+    """The container whose state is the pod's: its spec, its status, and its name when it is an init container.
+
+    That is the main container, but for one that waits for an init container which can't begin or has failed. Sidecars,
+    which are init containers with a restart policy of their own, hold up nothing.
+    """
+    main, status = main_container(pod), pod.get("status", {})
+    statuses = status.get("containerStatuses") or []
+    container: Object = next((item for item in statuses if item.get("name") == main.get("name")), {})
+    if not {"running", "terminated"} & (container.get("state") or {}).keys():
+        specs = {item.get("name"): item for item in pod.get("spec", {}).get("initContainers", [])}
+        for item in status.get("initContainerStatuses") or []:
+            spec = specs.get(item.get("name"), {})
+            if "restartPolicy" not in spec and _holds_up(item.get("state") or {}):
+                return spec, item, str(item.get("name", ""))
+    return main, container, ""
+
+
+def _holds_up(state: Object) -> bool:
+    waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
+    return bool(waiting.get("reason", "PodInitializing") != "PodInitializing" or terminated.get("exitCode", 0))
+
+
 def parse_pod(pod: Object) -> ObservedPod:
     """The parts of a pod and of its main container that decisions need."""
     spec, status, metadata = pod.get("spec", {}), pod.get("status", {}), pod["metadata"]
-    main = main_container(pod)
-    statuses = status.get("containerStatuses") or []
-    container: Object = next((item for item in statuses if item.get("name") == main.get("name")), {})
+    main, container, first = _speaker(pod)
     state, last = container.get("state") or {}, container.get("lastState") or {}
     waiting = state.get("waiting") or {}
     terminated = state.get("terminated") or last.get("terminated") or {}
@@ -84,6 +105,7 @@ def parse_pod(pod: Object) -> ObservedPod:
         created=parse_timestamp(metadata.get("creationTimestamp")),
         phase=status.get("phase", ""),
         evicted=status.get("message", "") if status.get("reason") == "Evicted" else "",
+        init_container=first,
         image=main.get("image", ""),
         memory_limit=str(main.get("resources", {}).get("limits", {}).get("memory", "")),
         claims=tuple(

@@ -165,7 +165,11 @@ def _read_target(
     if champion is None:
         return None
     version = VersionStatus(
-        number=champion.number, path=champion.path, digest=champion.digest, storage=champion.storage
+        number=champion.number,
+        path=champion.path,
+        digest=champion.digest,
+        storage=champion.storage,
+        signing_secret=champion.signing_secret,
     )
     server = build_server(
         spec, version, namespace=key.namespace, name=key.name, uid=body["metadata"]["uid"], settings=settings

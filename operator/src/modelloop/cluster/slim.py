@@ -63,19 +63,31 @@ def main_container(pod: Object) -> Object:
     return found
 
 
+def _container(container: Object) -> Object:
+    kept: Object = {
+        "name": container.get("name", ""),
+        "image": container.get("image", ""),
+        "resources": {"limits": container.get("resources", {}).get("limits", {})},
+        "envFrom": container.get("envFrom", []),
+    }
+    return kept | ({"restartPolicy": container["restartPolicy"]} if "restartPolicy" in container else {})
+
+
+def _container_status(container: Object) -> Object:
+    return {key: container.get(key) for key in ("name", "ready", "restartCount", "state", "lastState", "imageID")}
+
+
 def _pod(body: Object) -> Object:
     spec, status = body.get("spec", {}), body.get("status", {})
     main = main_container(body)
+    first = (
+        {"initContainers": [_container(item) for item in spec["initContainers"]]} if spec.get("initContainers") else {}
+    )
+    began = status.get("initContainerStatuses") or []
     return {
         "spec": {
-            "containers": [
-                {
-                    "name": main.get("name", ""),
-                    "image": main.get("image", ""),
-                    "resources": {"limits": main.get("resources", {}).get("limits", {})},
-                    "envFrom": main.get("envFrom", []),
-                }
-            ],
+            "containers": [_container(main)],
+            **first,
             "volumes": [volume for volume in spec.get("volumes", []) if "persistentVolumeClaim" in volume],
         },
         "status": {
@@ -88,8 +100,9 @@ def _pod(body: Object) -> Object:
                 for condition in status.get("conditions", [])
                 if condition.get("type") in ("PodScheduled", "Ready")
             ],
+            **({"initContainerStatuses": [_container_status(item) for item in began]} if began else {}),
             "containerStatuses": [
-                {key: container.get(key) for key in ("name", "ready", "restartCount", "state", "lastState", "imageID")}
+                _container_status(container)
                 for container in status.get("containerStatuses", [])
                 if container.get("name") == main.get("name")
             ],

@@ -59,6 +59,7 @@ def build_champion(record: RunRecord, now: datetime, chosen_after: int | None = 
         path=record.path or "",
         digest=record.digest or "",
         storage=record.storage or Storage(),
+        signing_secret=record.signing_secret,
         estimator=record.estimator,
         task=record.task,
         metric=metric,

@@ -180,6 +180,7 @@ def _choose_candidate(observed: ObservedDeployment, rollout: _Rollout, now: date
         path=target.version.path,
         digest=digest,
         storage=target.version.storage,
+        signing_secret=target.version.signing_secret,
         deployment=target.deployment,
         since=now if old is None else _since(observed, old, target, now),
     )

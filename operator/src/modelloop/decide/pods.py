@@ -1,10 +1,13 @@
 """Says why a pod doesn't run, in words that name the thing, its value and what to do."""
 
+import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from modelkit.contract.codec import ContractError
+from modelkit.contract.exchange import PREPARE
 from modelkit.contract.result import read_termination_message
 from modelloop.decide.reasons import Reason
 
@@ -18,6 +21,8 @@ class ObservedPod:
     phase: str
     evicted: str = ""
     """Why the kubelet evicted it, when it did."""
+    init_container: str = ""
+    """The init container that keeps the pod from its work; what follows is of it then, not of the main container."""
     image: str = ""
     memory_limit: str = ""
     claims: tuple[str, ...] = ()
@@ -60,6 +65,7 @@ _CONFIG_REASONS = {
     "CreateContainerConfigError", "CreateContainerError", "PreCreateHookError", "PreStartHookError",
     "RunContainerError",
 }  # fmt: skip
+_REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,127}")
 _CLAIM_WORDS = ("persistentvolume", "persistent volume", "pvc(s)")
 
 
@@ -69,14 +75,15 @@ def find_problem(pod: ObservedPod) -> Problem | None:
         return Problem(
             reason=Reason.IMAGE_PULL_FAILED,
             message=f"image {pod.image!r} can't be pulled ({pod.waiting_reason}): "
-            f"{pod.waiting_message or 'no details'}; correct spec.image, or make the image available to the nodes",
+            f"{pod.waiting_message or 'no details'}; correct {_field(pod, 'image')}, or make the image available to "
+            "the nodes",
             blocked=True,
         )
     if pod.waiting_reason in _CONFIG_REASONS:
         blames_secret = bool(pod.secrets) and "secret" in pod.waiting_message.lower()
         return Problem(
             reason=Reason.CONTAINER_CONFIG_ERROR,
-            message=f"the container can't be made: {pod.waiting_message or pod.waiting_reason}"
+            message=f"{_container(pod)} can't be made: {pod.waiting_message or pod.waiting_reason}"
             + (f"; it needs the Secret {_names(pod.secrets)}: create it in this namespace" if blames_secret else ""),
             blocked=True,
         )
@@ -91,18 +98,23 @@ def find_problem(pod: ObservedPod) -> Problem | None:
     if pod.terminated_reason == "OOMKilled":
         return Problem(
             reason=Reason.OUT_OF_MEMORY,
-            message="the pod used more than "
+            message=f"{_container(pod) if pod.init_container else 'the pod'} used more than "
             + (f"its memory limit of {pod.memory_limit}" if pod.memory_limit else "the memory of its node")
-            + " and was killed (OOMKilled); raise spec.resources.limits.memory or use less data",
+            + f" and was killed (OOMKilled); raise {_field(pod, 'resources.limits.memory')} or use less data",
         )
     if pod.exit_code not in (None, 0) and not pod.running:
         if (stated := find_stated_failure(pod)) is not None:
             return stated
         return Problem(
             reason=Reason.CRASH_LOOP if pod.restarts > 1 else Reason.EXITED,
-            message=f"the container ended with exit code {pod.exit_code}"
+            message=f"{_container(pod)} ended with exit code {pod.exit_code}"
             + (f" after {pod.restarts} restarts" if pod.restarts else "")
-            + (f": {pod.terminated_message[:600]}" if pod.terminated_message else ""),
+            # An image that knows nothing of messages leaves its log, whose end tells most.
+            + (
+                f": {pod.terminated_message[slice(-600, None) if pod.init_container else slice(600)]}"
+                if pod.terminated_message
+                else ""
+            ),
         )
     return None
 
@@ -113,8 +125,31 @@ def find_stated_failure(pod: ObservedPod) -> Problem | None:
         # All three leave outcome, reason and message; the trainer's form holds them.
         result = read_termination_message(pod.terminated_message)
     except ContractError:
-        return None
+        return _users_failure(pod) if pod.init_container else None
     return Problem(reason=result.reason[:128], message=result.message or "no details") if result.reason else None
+
+
+def _users_failure(pod: ObservedPod) -> Problem | None:
+    """What an image of the user's own said in the contract's short form: a reason and a message."""
+    try:
+        plain = json.loads(pod.terminated_message)
+    except ValueError:
+        return None
+    if not isinstance(plain, dict) or not isinstance(plain.get("message"), str):
+        return None
+    reason = plain.get("reason")
+    known = isinstance(reason, str) and _REASON.fullmatch(reason)
+    return Problem(
+        reason=str(reason) if known else Reason.EXITED, message=f"{_container(pod)}: {plain['message'][:1500]}"
+    )
+
+
+def _container(pod: ObservedPod) -> str:
+    return f"the init container {pod.init_container!r}" if pod.init_container else "the container"
+
+
+def _field(pod: ObservedPod, name: str) -> str:
+    return f"spec.{PREPARE}.{name}" if pod.init_container == PREPARE else f"spec.{name}"
 
 
 def _unschedulable(pod: ObservedPod) -> Problem:

@@ -9,6 +9,8 @@ from modelloop.api.common import Resources, VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.desired import labels, names
 from modelloop.desired.workload import (
+    PUBLIC_KEY,
+    KeyFile,
     Main,
     Mounts,
     WorkloadSettings,
@@ -39,6 +41,7 @@ def build_server(
     settings: WorkloadSettings,
 ) -> dict[str, Any]:
     """The Deployment that serves `version` and never another."""
+    key = spec.verify.secret_name if spec.verify is not None else version.signing_secret
     config = ServerConfig(
         namespace=namespace,
         deployment=name,
@@ -46,6 +49,7 @@ def build_server(
         store=StoreConfig(uri=store_uri(version.storage)),
         capture=CaptureConfig(sample_percent=spec.capture.sample_percent),
         drain_seconds=DRAIN_SECONDS,
+        public_key=None if key is None else PUBLIC_KEY,
     )
     selector = server_selector(name, version.digest)
     object_labels = {**labels.object_labels(KIND, name), **selector}
@@ -63,7 +67,10 @@ def build_server(
             "startupProbe": _probe("/v2/health/live", period=1, failures=120),
         },
     )
-    mounts = Mounts(store_claim=names.store_claim(version.storage.uri))
+    mounts = Mounts(
+        store_claim=names.store_claim(version.storage.uri),
+        key=None if key is None else KeyFile(secret=key, path=PUBLIC_KEY),
+    )
     pod_spec = build_pod_spec(
         main,
         settings,

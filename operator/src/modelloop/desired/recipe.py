@@ -16,6 +16,7 @@ from modelkit.contract.recipe import (
     ExplainConfig,
     SearchParameterConfig,
     SelectionConfig,
+    SignConfig,
     SliceConfig,
     SplitConfig,
     StudentConfig,
@@ -32,6 +33,8 @@ from modelloop.api.modelling import (
     Tuning,
 )
 from modelloop.api.training import Gate, ModelTrainingSpec
+from modelloop.desired.custom import build_custom
+from modelloop.desired.workload import PRIVATE_KEY
 
 
 def primary_metric(spec: ModelTrainingSpec) -> str:
@@ -48,7 +51,7 @@ def find_task(spec: ModelTrainingSpec) -> str:
     """Classification or Regression: as stated, else what the candidates are for."""
     if spec.task is not None:
         return spec.task
-    return "Classification" if spec.candidates[0].estimator in CLASSIFIERS else "Regression"
+    return "Classification" if all(entry.estimator in CLASSIFIERS for entry in spec.candidates) else "Regression"
 
 
 def build_recipe(spec: ModelTrainingSpec) -> dict[str, Any]:
@@ -71,6 +74,8 @@ def build_recipe(spec: ModelTrainingSpec) -> dict[str, Any]:
         "tuning": _build_tuning(spec.tuning) if any(candidate.search for candidate in spec.candidates) else None,
         "slices": tuple(_build_slice(entry, spec.gates) for entry in spec.slices),
         "explain": ExplainConfig(**spec.explain.model_dump()),
+        "custom": build_custom(spec),
+        "sign": None if spec.sign is None else SignConfig(private_key=PRIVATE_KEY),
         "compress": None if compress is None else _build_compress(compress),
     }
 

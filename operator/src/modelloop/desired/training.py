@@ -11,9 +11,12 @@ from modelkit.contract.recipe import OriginConfig
 from modelloop.api.common import Resources
 from modelloop.api.training import ChampionStatus, Feedback, ModelTrainingSpec, RunStatus, Trigger
 from modelloop.desired import labels, names
+from modelloop.desired.custom import RunName, build_steps, prepare_claim, trainer_image, trainer_mounts
 from modelloop.desired.placement import build_placement, build_queueing, build_timing
 from modelloop.desired.recipe import build_recipe
 from modelloop.desired.workload import (
+    PRIVATE_KEY,
+    KeyFile,
     Main,
     Mounts,
     Secrets,
@@ -35,8 +38,9 @@ _DEFAULT_RESOURCES = Resources(requests={"cpu": "250m", "memory": "512Mi"}, limi
 _RESULT_FIELDS = {
     "data", "candidates", "gates", "task", "metric", "validation", "split", "preprocessing", "feature_selection",
     "tuning", "folds", "cross_validation", "test_fraction", "slices", "explain", "compress", "seed", "storage",
+    "prepare", "command", "args", "params", "sign",
 }  # fmt: skip
-_POD_ONLY = {"tuning": {"parallelism"}}
+_POD_ONLY = {"tuning": {"parallelism"}, "prepare": {"resources"}}
 _POD_FIELDS = {
     "image", "resources", "retries", "deadline", "node_selector", "tolerations", "affinity", "priority_class_name",
     "runtime_class_name", "queue_name",
@@ -47,14 +51,17 @@ def spec_hash(spec: ModelTrainingSpec) -> str:
     """Changes with any field that changes the result. Defaults are left out: a new default field of a later
     release must not retrain every model."""
     fields = spec.model_dump(mode="json", include=_RESULT_FIELDS, exclude=_POD_ONLY, exclude_defaults=True)
-    return content_hash({name: value for name, value in fields.items() if name != "tuning" or value})
+    own = {"image": spec.image} if spec.command else {}  # else another trainer image makes the same model
+    return content_hash({name: value for name, value in fields.items() if name != "tuning" or value} | own)
 
 
 def pod_hash(spec: ModelTrainingSpec) -> str:
     """Changes with a field that only decides whether a run can run, such as its memory limit."""
     fields = spec.model_dump(mode="json", include=_POD_FIELDS, exclude_defaults=True)
     # Workers make a search faster, never another one.
-    return content_hash(fields | ({"workers": spec.tuning.parallelism} if spec.tuning.parallelism > 1 else {}))
+    workers = {"workers": spec.tuning.parallelism} if spec.tuning.parallelism > 1 else {}
+    preparing = spec.prepare.resources.model_dump(exclude_defaults=True) if spec.prepare is not None else {}
+    return content_hash(fields | workers | ({"prepare": preparing} if preparing else {}))
 
 
 def find_spec_problem(spec: ModelTrainingSpec) -> str:
@@ -142,6 +149,7 @@ def begin_run(
         start_time=now,
         workers=spec.tuning.parallelism if spec.tuning.parallelism > 1 else 0,
         revision=origin.revision if origin is not None else None,
+        signing_secret=spec.sign.secret_name if spec.sign is not None else None,
         config=build_trainer_config(
             spec,
             namespace=namespace,
@@ -172,18 +180,25 @@ def build_job(
     object_labels = {**labels.object_labels(KIND, name), labels.RUN: str(run.number)}
     main = Main(
         name=CONTAINER,
-        image=spec.image or settings.trainer_image,
+        image=trainer_image(spec, settings),
         module="modelkit.train",
         config=run.config,
         resources=spec.resources,
         default_resources=_DEFAULT_RESOURCES,
         ports={"metrics": METRICS_PORT},
     )
-    mounts = Mounts(store_claim=names.store_claim(run.storage.uri), data_claim=data_claim(spec.data.uri))
+    mounts = Mounts(
+        store_claim=names.store_claim(run.storage.uri),
+        data_claim=data_claim(spec.data.uri) or prepare_claim(spec),
+        key=None if run.signing_secret is None else KeyFile(secret=run.signing_secret, path=PRIVATE_KEY),
+        others=trainer_mounts(spec),
+    )
     secrets = Secrets(
         store=store_secrets(run.storage).store,
         data=spec.data.secret_ref.name if spec.data.secret_ref else None,
     )
+    about = RunName(namespace=namespace, name=name, number=run.number)
+    before = build_steps(spec, about, main, settings, mounts, secrets)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -205,16 +220,21 @@ def build_job(
                 "rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                     {"action": "Ignore", "onExitCodes": _exit_codes(ExitCode.STOPPED)},
-                    {"action": "FailJob", "onExitCodes": _exit_codes(ExitCode.REFUSED)},
+                    *(
+                        {"action": "FailJob", "onExitCodes": _exit_codes(ExitCode.REFUSED, container)}
+                        for container in (CONTAINER, *(step["name"] for step in before))
+                    ),
                 ]
             },
             "template": {
                 "metadata": {"labels": object_labels},
-                "spec": build_pod_spec(main, settings, mounts, secrets, restartPolicy="Never", **build_placement(spec)),
+                "spec": build_pod_spec(
+                    main, settings, mounts, secrets, before=before, restartPolicy="Never", **build_placement(spec)
+                ),
             },
         },
     }
 
 
-def _exit_codes(code: ExitCode) -> dict[str, Any]:
-    return {"containerName": CONTAINER, "operator": "In", "values": [int(code)]}
+def _exit_codes(code: ExitCode, container: str = CONTAINER) -> dict[str, Any]:
+    return {"containerName": container, "operator": "In", "values": [int(code)]}

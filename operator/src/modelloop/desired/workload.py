@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -39,12 +40,37 @@ class Secrets:
     data: str | None = None
 
 
+PRIVATE_KEY = "/var/lib/modelloop/key/private.pem"
+PUBLIC_KEY = "/var/lib/modelloop/key/public.pem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFile:
+    """One file of a Secret: the other half of a key pair stays where it is."""
+
+    secret: str
+    path: str
+    """PRIVATE_KEY or PUBLIC_KEY."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """An emptyDir where a container sees it."""
+
+    name: str
+    path: str
+    read_only: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mounts:
     """Volumes of a pod."""
 
     store_claim: str | None = None
     data_claim: str | None = None
+    key: KeyFile | None = None
+    others: tuple[Mount, ...] = ()
+    """Volumes that a run's containers share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +83,60 @@ class Main:
     config: str
     resources: Resources
     default_resources: Resources
+    arguments: tuple[str, ...] = ()
+    """After the module's name."""
     ports: dict[str, int] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+def build_container_security() -> dict[str, Any]:
+    """What the restricted Pod Security Standard asks of a container, and a root that nothing writes to."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+
+
 def build_pod_spec(
-    main: Main, settings: WorkloadSettings, mounts: Mounts, secrets: Secrets, **fields: Any
+    main: Main,
+    settings: WorkloadSettings,
+    mounts: Mounts,
+    secrets: Secrets,
+    *,
+    before: Sequence[dict[str, Any]] = (),
+    **fields: Any,
 ) -> dict[str, Any]:
-    """A pod spec that the restricted Pod Security Standard admits. `fields` are added to the pod's spec."""
+    """A pod spec that the restricted Pod Security Standard admits.
+
+    `before` are init containers, whose emptyDirs are made. `fields` are added to the pod's spec.
+    """
+    container, volumes = build_container(main, settings, mounts, secrets)
+    known = {volume["name"] for volume in volumes}
+    shared = dict.fromkeys(mount["name"] for entry in before for mount in entry["volumeMounts"])
+    volumes.extend({"name": name, "emptyDir": {}} for name in shared if name not in known)
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **({"initContainers": list(before)} if before else {}),
+        "containers": [container],
+        "volumes": volumes,
+        **fields,
+    }
+
+
+def build_container(
+    main: Main, settings: WorkloadSettings, mounts: Mounts, secrets: Secrets
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A container of one of our own images, and the volumes that it mounts."""
     volumes: list[dict[str, Any]] = [{"name": "work", "emptyDir": {}}]
     volume_mounts: list[dict[str, Any]] = [{"name": "work", "mountPath": WORK_MOUNT}]
     if mounts.store_claim:
@@ -73,11 +145,19 @@ def build_pod_spec(
     if mounts.data_claim:
         volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": mounts.data_claim, "readOnly": True}})
         volume_mounts.append({"name": "data", "mountPath": f"{DATA_MOUNT}/{mounts.data_claim}", "readOnly": True})
+    if mounts.key:
+        folder, _, name = mounts.key.path.rpartition("/")
+        secret = {"secretName": mounts.key.secret, "items": [{"key": name, "path": name}], "defaultMode": 0o440}
+        # Optional: what is missing is then told by the container, not by a pod that waits for ever.
+        volumes.append({"name": "key", "secret": {**secret, "optional": True}})
+        volume_mounts.append({"name": "key", "mountPath": folder, "readOnly": True})
+    volumes.extend({"name": mount.name, "emptyDir": {}} for mount in mounts.others)
+    volume_mounts.extend(build_mount(mount) for mount in mounts.others)
     container: dict[str, Any] = {
         "name": main.name,
         "image": main.image,
         "imagePullPolicy": settings.image_pull_policy,
-        "args": ["-m", main.module],
+        "args": ["-m", main.module, *main.arguments],
         "env": [
             {"name": CONFIG, "value": main.config},
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
@@ -85,11 +165,7 @@ def build_pod_spec(
             {"name": "TMPDIR", "value": WORK_MOUNT},
         ],
         "resources": build_resources(main.resources, main.default_resources),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": build_container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": volume_mounts,
         **main.extra,
@@ -105,21 +181,13 @@ def build_pod_spec(
         container["ports"] = [
             {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in main.ports.items()
         ]
-    return {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": volumes,
-        **fields,
-    }
+    return container, volumes
+
+
+def build_mount(mount: Mount) -> dict[str, Any]:
+    """As in a container."""
+    read_only = {"readOnly": True} if mount.read_only else {}
+    return {"name": mount.name, "mountPath": mount.path, **read_only}
 
 
 def build_resources(stated: Resources, default: Resources) -> dict[str, Any]:

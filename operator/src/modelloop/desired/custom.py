@@ -1,0 +1,159 @@
+"""Builds the containers of a run that come before the trainer's: the user's own, and the step that feeds them.
+
+What each may see is the point of it. The image that trains gets two folders and nothing else: no store, no data claim,
+no Secret, and no volume in which the truth of the test part could be found.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from modelkit.contract.environment import METRICS_PORT
+from modelkit.contract.exchange import (
+    CUSTOM,
+    INPUTS_VARIABLE,
+    NAME_VARIABLE,
+    NAMESPACE_VARIABLE,
+    OUTPUTS_VARIABLE,
+    PREPARE,
+    RUN_VARIABLE,
+    STAGE,
+    WORK_VARIABLE,
+)
+from modelkit.contract.files import DATA_MOUNT, WORK_DATA, WORK_MOUNT
+from modelkit.contract.recipe import CustomConfig
+from modelloop.api.common import Resources
+from modelloop.api.custom import Prepare
+from modelloop.api.training import ModelTrainingSpec
+from modelloop.desired.workload import (
+    Main,
+    Mount,
+    Mounts,
+    Secrets,
+    WorkloadSettings,
+    build_container,
+    build_container_security,
+    build_mount,
+    build_resources,
+)
+
+INPUTS = f"{WORK_MOUNT}/inputs"
+OUTPUTS = f"{WORK_MOUNT}/outputs"
+_PREPARED = "prepared"
+_TEMPORARY = "/tmp"  # noqa: S108 - a mount of the container's own
+_DEFAULT_RESOURCES = Resources(requests={"cpu": "250m", "memory": "512Mi"}, limits={"memory": "2Gi"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunName:
+    """Which run a container belongs to."""
+
+    namespace: str
+    name: str
+    number: int
+
+
+def build_custom(spec: ModelTrainingSpec) -> CustomConfig | None:
+    """The part of the trainer's configuration for a model of the user's own image."""
+    return CustomConfig(inputs=INPUTS, outputs=OUTPUTS, params=spec.params) if spec.command else None
+
+
+def trainer_image(spec: ModelTrainingSpec, settings: WorkloadSettings) -> str:
+    """With a command, `spec.image` is another container's."""
+    return settings.trainer_image if spec.command else spec.image or settings.trainer_image
+
+
+def prepare_claim(spec: ModelTrainingSpec) -> str | None:
+    """The claim that only the preparing image asked for."""
+    return spec.prepare.claim_ref.name if spec.prepare is not None and spec.prepare.claim_ref is not None else None
+
+
+def trainer_mounts(spec: ModelTrainingSpec) -> tuple[Mount, ...]:
+    """What the trainer's own container sees of the others'."""
+    prepared = (Mount(name=_PREPARED, path=WORK_DATA, read_only=True),) if spec.prepare is not None else ()
+    outputs = (Mount(name="outputs", path=OUTPUTS, read_only=True),) if spec.command else ()
+    return prepared + outputs
+
+
+def build_steps(
+    spec: ModelTrainingSpec,
+    run: RunName,
+    main: Main,
+    settings: WorkloadSettings,
+    mounts: Mounts,
+    secrets: Secrets,
+) -> tuple[dict[str, Any], ...]:
+    """The init containers of a run, in the order in which they run."""
+    steps = [] if spec.prepare is None else [_build_prepare(spec.prepare, run, settings, mounts)]
+    if spec.command:
+        others = (*(mount for mount in mounts.others if mount.name == _PREPARED), Mount(name="inputs", path=INPUTS))
+        stage = replace(main, name=STAGE, arguments=("stage",))
+        container, _ = build_container(stage, settings, replace(mounts, others=others), secrets)
+        steps += [container, _build_custom_container(spec, run, settings)]
+    return tuple(steps)
+
+
+def _build_prepare(prepare: Prepare, run: RunName, settings: WorkloadSettings, mounts: Mounts) -> dict[str, Any]:
+    container = _build_users_container(
+        PREPARE,
+        prepare.image,
+        prepare.resources,
+        settings,
+        command=prepare.command,
+        args=prepare.args,
+        variables={WORK_VARIABLE: WORK_DATA, **_about(run)} | {entry.name: entry.value for entry in prepare.env},
+        mounts=(Mount(name=_PREPARED, path=WORK_DATA),),
+    )
+    if prepare.secret_ref is not None:
+        container["envFrom"] = [{"secretRef": {"name": prepare.secret_ref.name}}]
+    if mounts.data_claim is not None:
+        path = f"{DATA_MOUNT}/{mounts.data_claim}"
+        container["volumeMounts"].append({"name": "data", "mountPath": path, "readOnly": True})
+    return container
+
+
+def _build_custom_container(spec: ModelTrainingSpec, run: RunName, settings: WorkloadSettings) -> dict[str, Any]:
+    container = _build_users_container(
+        CUSTOM,
+        spec.image or "",
+        spec.resources,
+        settings,
+        command=spec.command,
+        args=spec.args,
+        variables={INPUTS_VARIABLE: INPUTS, OUTPUTS_VARIABLE: OUTPUTS, **_about(run)},
+        mounts=(Mount(name="inputs", path=INPUTS, read_only=True), Mount(name="outputs", path=OUTPUTS)),
+    )
+    container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
+    return container
+
+
+def _about(run: RunName) -> dict[str, str]:
+    return {NAME_VARIABLE: run.name, NAMESPACE_VARIABLE: run.namespace, RUN_VARIABLE: str(run.number)}
+
+
+def _build_users_container(
+    name: str,
+    image: str,
+    resources: Resources,
+    settings: WorkloadSettings,
+    *,
+    command: tuple[str, ...],
+    args: tuple[str, ...],
+    variables: dict[str, str],
+    mounts: tuple[Mount, ...],
+) -> dict[str, Any]:
+    """A container of an image that we know nothing of: a read-only root, and room to write of its own."""
+    scratch = f"{name}-scratch"
+    own = (Mount(name=scratch, path=WORK_MOUNT), Mount(name=scratch, path=_TEMPORARY))
+    variables = {"HOME": WORK_MOUNT, "TMPDIR": _TEMPORARY, **variables}
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": settings.image_pull_policy,
+        **({"command": list(command)} if command else {}),
+        **({"args": list(args)} if args else {}),
+        "env": [{"name": key, "value": value} for key, value in variables.items()],
+        "resources": build_resources(resources, _DEFAULT_RESOURCES),
+        "securityContext": build_container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [build_mount(mount) for mount in (*own, *mounts)],
+    }
