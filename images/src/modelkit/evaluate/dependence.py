@@ -55,6 +55,8 @@ def partial_dependence(
 
 def _grid(values: Array) -> list[Any]:
     """scikit-learn's grid: the values themselves when they are few, else even steps between two percentiles."""
+    from scipy.stats.mstats import mquantiles
+
     if isinstance(values[0], str):
         known, counts = np.unique([value for value in values if value], return_counts=True)
         order = np.lexsort((known, -counts))
@@ -64,7 +66,7 @@ def _grid(values: Array) -> list[Any]:
     distinct = np.unique(numbers)
     if len(distinct) <= GRID:
         return [float(value) for value in distinct]
-    low, high = np.quantile(numbers, _PERCENTILES)
+    low, high = mquantiles(numbers, _PERCENTILES)
     return [float(value) for value in np.unique(np.linspace(low, high, GRID))]
 
 

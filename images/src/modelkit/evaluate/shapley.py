@@ -1,8 +1,9 @@
 """SHAP values: how much each input column moves single answers away from the average one.
 
-Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, 2017, with the `shap` package: exactly for trees
-(by the training rows in each leaf, Lundberg et al., 2018) and for linear models, else by sampling permutations. What
-the model is given are preprocessed features; a column's value is the sum over the features made of it.
+Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, 2017. Exactly for trees (by
+the training rows in each leaf: Lundberg et al., Consistent Individualized Feature Attribution for Tree Ensembles, 2018,
+with the `shap` package) and for linear models, whose preprocessed features are summed up by the column that they are
+made of; for all others by sampling orders of the columns.
 """
 
 import warnings
@@ -21,6 +22,9 @@ BACKGROUND = 100
 """Training rows that stand for "not knowing" a column."""
 _SAMPLED_BACKGROUND = 20
 """The same where each evaluation is an answer of the whole model."""
+_BUDGET = 200_000
+"""Answers of the whole model that are affordable (a few seconds); one order of the columns is always tried."""
+_MOST_PAIRS = 5
 _TOLERANCE = 1e-3
 """Share of the answers' range that values may miss it by; an explainer that misses more isn't believed."""
 _BUGS = (ValueError, TypeError, AttributeError, IndexError, AssertionError, NotImplementedError, KeyError)
@@ -46,7 +50,7 @@ class Shapley:
 def explain_rows(pipeline: Any, rows: Array, background: Array, *, is_classifier: bool, seed: int) -> Shapley:
     """SHAP values of the fitted scikit-learn `pipeline` (last step `model`) for `rows` [n, columns].
 
-    `background` [m, columns] are training rows, of which at most 100 are used. Needs seconds to import shap.
+    `background` [m, columns] are training rows, of which at most 100 are used. Trees need seconds to import shap.
     """
     generator = np.random.default_rng(seed)
     if len(background) > BACKGROUND:
@@ -67,9 +71,11 @@ def _adds_up(found: Shapley) -> bool:
 
 
 def _by_trees(pipeline: Any, rows: Array, background: Array, is_classifier: bool) -> Shapley | None:
-    import shap
-
     model = pipeline.steps[-1][1]
+    if not type(model).__module__.startswith(("sklearn.tree.", "sklearn.ensemble.")):
+        return None
+    import shap  # takes seconds, so only for a model that it may know
+
     transform = transform_of(pipeline[:-1])
     features = transform(rows)
     try:
@@ -136,29 +142,27 @@ def _by_coefficients(pipeline: Any, rows: Array, background: Array, is_classifie
 
 
 def _by_permutations(pipeline: Any, rows: Array, background: Array, is_classifier: bool, seed: int) -> Shapley:
-    """Of the whole pipeline on its columns, whose values are handed to shap as codes: it takes numbers only."""
-    import shap
-
+    """By sampling orders of the columns, each also backwards (Mitchell et al., Sampling Permutations for Shapley Value
+    Estimation, 2022), of the whole pipeline: what the answer changes by when one column after the other becomes known.
+    """
     background = background[:_SAMPLED_BACKGROUND]
-    stacked = np.concatenate([rows, background])
-    known = [_distinct(stacked[:, index]) for index in range(stacked.shape[1])]
-    codes = np.column_stack([places for _, places in known]).astype(np.float64)
-
-    def call(coded: Floats) -> Floats:
-        decoded = np.empty(coded.shape, rows.dtype)
-        for index, (values, _) in enumerate(known):
-            decoded[:, index] = values[coded[:, index].astype(np.intp)]
-        return _answers(pipeline, decoded, is_classifier)
-
-    masker = shap.maskers.Independent(codes[len(rows) :], max_samples=len(background))
-    explainer = shap.PermutationExplainer(call, masker, seed=seed)
-    with _kept_seed(seed):
-        found = explainer(codes[: len(rows)], max_evals=2 * rows.shape[1] + 1, silent=True)
-    values = np.asarray(found.values, np.float64).reshape(len(rows), rows.shape[1], -1)
-    answers = call(codes[: len(rows)])
-    base = call(codes[len(rows) :]).mean(axis=0)
+    count, columns = rows.shape
+    answers = _answers(pipeline, rows, is_classifier)
+    base = _answers(pipeline, background, is_classifier).mean(axis=0)
+    pairs = int(np.clip(_BUDGET // (2 * columns * count * len(background)), 1, _MOST_PAIRS))
+    generator = np.random.default_rng(seed)
+    drawn = [generator.permutation(columns) for _ in range(pairs)]
+    values = np.zeros((count, columns, answers.shape[1]))
+    for order in (*drawn, *(order[::-1] for order in drawn)):
+        known = np.tile(background, (count, 1))
+        before = np.broadcast_to(base, answers.shape)
+        for column in order:
+            known[:, column] = np.repeat(rows[:, column], len(background))
+            after = _answers(pipeline, known, is_classifier).reshape(count, len(background), -1).mean(axis=1)
+            values[:, column] += after - before
+            before = after
     unit = "Target" if not is_classifier else "Probability" if hasattr(pipeline, "predict_proba") else "Score"
-    return Shapley(method="Permutation", unit=unit, values=values, base=base, answers=answers)
+    return Shapley(method="Permutation", unit=unit, values=values / (2 * pairs), base=base, answers=answers)
 
 
 def _answers(pipeline: Any, rows: Array, is_classifier: bool) -> Floats:
@@ -174,14 +178,6 @@ def _answers(pipeline: Any, rows: Array, is_classifier: bool) -> Floats:
         found = np.asarray(pipeline.predict(rows))[:, None] == pipeline.classes_
         found = found[:, 1:] if found.shape[1] == 2 else found
     return np.asarray(found, np.float64).reshape(len(rows), -1)
-
-
-def _distinct(values: Array) -> tuple[Array, NDArray[np.intp]]:
-    if values.dtype.kind == "f" or not isinstance(values[0], str):
-        distinct, places = np.unique(values.astype(np.float64), return_inverse=True)
-        return distinct, places
-    distinct, places = np.unique(values.astype(str), return_inverse=True)
-    return distinct.astype(object), places
 
 
 def transform_of(steps: Any) -> Callable[[Array], Floats]:
@@ -222,17 +218,3 @@ def _turned(values: Array) -> Array:
     turned = np.empty_like(values)
     turned[order] = values[np.roll(order, len(order) // 2)]
     return turned
-
-
-class _kept_seed:  # noqa: N801 - a context manager, used like a function
-    """shap draws from numpy's global generator: seed it, and leave it as it was."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed % 2**32
-
-    def __enter__(self) -> None:
-        self._state = np.random.get_state()
-        np.random.seed(self._seed)
-
-    def __exit__(self, *_: object) -> None:
-        np.random.set_state(self._state)
