@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 FOREST = {"n_estimators": 8}
-NETWORK = {"hidden_layer_sizes": [32, 32], "max_iter": 60}
+NETWORK = {"hidden_layer_sizes": [32], "max_iter": 40}
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,8 @@ def test_a_regression_student_learns_values(run_compression: Callable[..., Any])
     ("estimator", "data"), [("MLPClassifier", "builtin://digits"), ("MLPRegressor", "builtin://diabetes")]
 )
 def test_a_network_is_quantized(run_compression: Callable[..., Any], estimator: str, data: str) -> None:
-    done = run_compression(estimator, "Quantization", data=data, max_drop=0.03, **NETWORK)
+    network = {"hidden_layer_sizes": [32, 32], "max_iter": 40}
+    done = run_compression(estimator, "Quantization", data=data, max_drop=0.03, **network)
     assert done.step.accepted, done.step.message
     assert done.step.bytes_after < done.step.bytes_before / 2
     served = done.found.quantized
@@ -281,8 +282,8 @@ def test_steps_follow_each_other_and_the_drop_is_against_the_chosen_model(run_co
         data="builtin://digits",
         max_drop=0.1,
         student="MLPClassifier",
-        student_params=NETWORK,
-        n_estimators=20,
+        student_params={"hidden_layer_sizes": [16], "max_iter": 40},
+        **FOREST,
     )
     pruned, distilled, quantized = done.found.steps
     assert [step.method for step in done.found.steps] == ["Pruning", "Distillation", "Quantization"]

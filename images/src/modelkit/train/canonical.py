@@ -14,7 +14,7 @@ def rename(model: Any) -> None:
     The names of the model's inputs and outputs stay, as those are its interface.
     """
     graph = model.graph
-    numbers = {entry.name: entry.name for entry in (*graph.input, *graph.output)} | {"": ""}
+    numbers: dict[str, str] = {entry.name: entry.name for entry in (*graph.input, *graph.output)} | {"": ""}
 
     def renamed(name: str) -> str:
         return numbers.setdefault(name, f"v{len(numbers)}")
