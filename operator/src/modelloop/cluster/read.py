@@ -57,7 +57,7 @@ def read_training(
             for pod in cache.children(key, "Pod")
             if pod["metadata"].get("labels", {}).get(JOB_NAME_LABEL) == status.run.job
         )
-    cpus, memory_gib = given_resources(spec)
+    cpus, memory_gib = given_resources(spec) if status.run is not None else (0.0, 0.0)
     return ObservedTraining(
         uid=body["metadata"]["uid"],
         generation=body["metadata"].get("generation", 0),
