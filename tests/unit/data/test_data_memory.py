@@ -103,6 +103,12 @@ def test_the_estimate_is_near_what_the_rows_take(tmp_path: Path, shape: str, nam
     assert estimate.needed > estimate.rows
 
 
+def test_a_line_that_the_sample_cuts_counts_for_no_row(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["x" * 400_000] * 9, "n": range(9)})
+    _write(frame, tmp_path, "t.csv")
+    assert estimate_memory(_files(f"file://{tmp_path}/t.csv")).rows == pytest.approx(9 * 400_000, rel=0.01)
+
+
 def test_many_files_are_estimated_together(tmp_path: Path) -> None:
     for index in range(4):
         _write(SHAPES["floats"].iloc[index * 1000 : (index + 1) * 1000], tmp_path, f"{index}.csv")

@@ -138,9 +138,13 @@ def test_every_kind_is_learnt_served_captured_watched_and_learnt_again(
     assert model.predict(again.batch).predictions == answer.predictions
 
     # Captured and watched: the rows that were learnt from are no drift and no bad data.
-    counts = _watched(
-        trainer, config, result, CapturedRequest(RowFormat("sha256:0", 1, features), "r1", NOW, batch, answer)
-    )
+    captured = CapturedRequest(RowFormat("sha256:0", 1, features), "r1", NOW, batch, answer)
+    written = [json.loads(line)["features"] for line in captured.lines()]
+    for row, sent in zip(written, _requests(table), strict=True):
+        seconds = None if sent["since"] is None else pd.Timestamp(sent["since"]).timestamp()
+        assert row == sent | {"since": seconds}
+        assert (type(row["plan"]), type(row["vip"])) == (int, bool)
+    counts = _watched(trainer, config, result, captured)
     for column in counts.features:
         assert column.window.counts.tolist() == column.reference.counts.tolist(), column.name
         assert (column.window.nulls, column.window.invalid) == (column.reference.nulls, 0)
