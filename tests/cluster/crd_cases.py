@@ -23,6 +23,7 @@ BASES: dict[str, Callable[..., Object]] = {
 # What else has to be said so that a value is judged by itself and not by a rule that spans fields.
 _S3_DATA = {"data.uri": "s3://bucket/rows.csv"}
 _S3_STORE = {"storage.uri": "s3://bucket/models"}
+CUSTOM = {"candidates": [], "command": ["train"], "image": "example/train:1", "task": "Classification"}
 CONTEXTS: dict[str, Object] = {
     "ModelTraining.data.secretRef": _S3_DATA | {"data.secretRef.name": "keys"},
     "ModelTraining.storage.secretRef": _S3_STORE | {"storage.secretRef.name": "keys"},
@@ -51,6 +52,14 @@ CONTEXTS: dict[str, Object] = {
     "ModelTraining.tolerations[].effect": {"tolerations": [{"key": "gpu"}]},
     "ModelTraining.tolerations[].operator": {"tolerations": [{"key": "gpu"}]},
     "ModelTraining.tolerations[].tolerationSeconds": {"tolerations": [{"key": "gpu", "effect": "NoExecute"}]},
+    "ModelTraining.prepare": {"prepare": {"image": "example/etl:1"}},
+    "ModelTraining.prepare.secretRef": {"prepare": {"image": "example/etl:1", "secretRef": {"name": "keys"}}},
+    "ModelTraining.prepare.claimRef": {"prepare": {"image": "example/etl:1", "claimRef": {"name": "raw"}}},
+    "ModelTraining.prepare.env[]": {"prepare": {"image": "example/etl:1", "env": [{"name": "A", "value": "b"}]}},
+    "ModelTraining.command": CUSTOM,
+    "ModelTraining.args": CUSTOM,
+    "ModelTraining.sign": {"sign": {"secretName": "keys"}},
+    "ModelDeployment.verify": {"verify": {"secretName": "keys"}},
     "ModelTraining.budget": {"budget": {"cpuHours": 1}},
     "ModelDeployment.service.nodePort": {"service.type": "NodePort"},
     "ModelMonitor.alarm.windows": {"alarm.breaches": 1},
@@ -70,11 +79,18 @@ ITEMS: dict[str, Callable[[int], Any]] = {
     "ModelTraining.slices": lambda number: {"name": f"slice {number}", "column": "age", "min": number},
     "ModelTraining.slices[].values": lambda number: f"value {number}",
     "ModelTraining.compress.methods": lambda number: ("Pruning", "Quantization")[number % 2],
+    "ModelTraining.prepare.env": lambda number: {"name": f"V{number}", "value": "x"},
+    "ModelTraining.prepare.command": lambda number: f"word-{number}",
+    "ModelTraining.prepare.args": lambda number: f"word-{number}",
+    "ModelTraining.command": lambda number: f"word-{number}",
+    "ModelTraining.args": lambda number: f"word-{number}",
     "ModelTraining.tolerations": lambda number: {"key": f"taint-{number}", "operator": "Exists"},
     "ModelMonitor.retrain.checks": lambda number: ("Drift", "Quality")[number % 2],
 }
 """A good item of each list."""
 TOGETHER = {
+    "ModelTraining.candidates",
+    "ModelTraining.command",
     "ModelTraining.task",
     "ModelTraining.candidates[].search[].type",
     "ModelTraining.slices[].values",

@@ -138,7 +138,7 @@ ACCEPTED: list[Object] = [
         for uri in (
             "pvc://claim/rows.csv", "pvc://claim/a/b/rows.csv.gz", "pvc://claim/rows.parquet", "pvc://claim/rows.jsonl",
             "pvc://claim/parts/", "s3://bucket/2026-*/*.parquet", "gs://bucket/rows.ndjson.gz",
-            "az://container/rows.csv", "https://example.com/rows.csv", "work://features.parquet",
+            "az://container/rows.csv", "https://example.com/rows.csv",
         )
     ),
     data("https://example.com/export?id=7", format="CSV", secretRef={"name": "keys"}),
