@@ -43,7 +43,7 @@ def _refusal(values: Any, stated: str | None = None) -> str:
     return caught.value.message
 
 
-MOMENTS = st.datetimes(datetime.fromisoformat("1700-01-01"), datetime.fromisoformat("2250-01-01"))
+MOMENTS = st.datetimes(datetime.fromisoformat("1900-01-01"), datetime.fromisoformat("2100-01-01"))
 
 
 @given(MOMENTS)
@@ -193,6 +193,15 @@ def test_roles_follow_the_rows_that_have_a_target() -> None:
     assert found.times is not None
     assert found.groups is not None
     assert len(found.times) == len(found.groups) == len(found.target) == ROWS - 2
+
+
+def test_messages_number_the_rows_of_the_source_whatever_was_left_out() -> None:
+    labels = LABELS.astype(object)
+    labels[[0, 3]] = None
+    for data in ({"n": _with(np.inf, 9, NUMBERS)}, {"w": _with(-1, 9, NUMBERS), "weight": "w"}):
+        with pytest.raises(RefusedError, match="in 1 of 58 rows, first in row 10;"):
+            _build(target=labels, **data)
+    assert _build(target=labels).frame.index.tolist() == list(range(58))
 
 
 def _with(value: Any, position: int, values: Any) -> list[Any]:

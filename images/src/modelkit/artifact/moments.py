@@ -1,7 +1,8 @@
 """Points in time at the boundary of a model: ISO 8601 text outside, seconds since 1970-01-01 UTC inside.
 
 The same functions serve training and requests, so that a moment is the same number in both. What is finer than a
-microsecond is cut off, which makes text and number of a moment each other's exact inverse (from the year 1700 to 2250).
+microsecond is cut off, which makes text and number of a moment each other's exact inverse from the year 1900 to 2100;
+further away, float64 is a few microseconds coarse.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -1,6 +1,7 @@
 """What the operator tells a workload pod: one JSON document in the environment variable MODELLOOP_CONFIG.
 
-Addresses are already resolved for the inside of a pod: `builtin://`, `file://` (a mounted volume) or `s3://`.
+Addresses are already resolved for the inside of a pod: `builtin://`, `file://` (a mounted volume), `s3://`, `gs://`,
+`az://` or `https://`.
 """
 
 from collections.abc import Mapping

@@ -71,7 +71,7 @@ def build_dataset(frame: pd.DataFrame, config: DataConfig, task: str) -> Dataset
     _refuse_hopeless_target(target, classes, config)
     columns, notes = _usable(kept, infer_columns(kept, names, stated_types(config)), config)
     return Dataset(
-        frame=kept,
+        frame=kept.reset_index(drop=True),
         columns=tuple(columns),
         target=target,
         classes=classes,
@@ -142,8 +142,8 @@ def _with_target(frame: pd.DataFrame, config: DataConfig) -> tuple[pd.DataFrame,
         )
     if not missing:
         return frame, []
-    kept = frame[frame[config.target].notna()].reset_index(drop=True)
-    return kept, [f"{missing} of {len(frame)} rows have no target and were left out"]
+    # The index stays that of the source until all is checked: messages number its rows.
+    return frame[frame[config.target].notna()], [f"{missing} of {len(frame)} rows have no target and were left out"]
 
 
 def _numbers(frame: pd.DataFrame, config: DataConfig) -> NDArray[Any]:

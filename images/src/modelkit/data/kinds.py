@@ -65,7 +65,7 @@ def _judge(name: str, values: "pd.Series[Any]") -> tuple[str, str]:
     if types.is_integer_dtype(dtype):
         return "int64", NUMERIC
     if types.is_float_dtype(dtype):
-        _refuse_infinite(name, values.to_numpy(np.float64, na_value=np.nan))
+        _refuse_infinite(name, values.to_numpy(np.float64, na_value=np.nan), values)
         return "float64", NUMERIC
     if types.is_datetime64_any_dtype(dtype):
         return DATETIME, NUMERIC
@@ -85,8 +85,8 @@ def _number(name: str, values: "pd.Series[Any]") -> tuple[str, str]:
     if types.is_datetime64_any_dtype(values.dtype):
         raise _mistyped(name, "Number", "dates; use the type Time")
     numbers = to_numbers(values)
-    _refuse_rows(name, np.isnan(numbers) & values.notna().to_numpy(), "aren't numbers", "Number")
-    _refuse_infinite(name, numbers)
+    _refuse_rows(values, np.isnan(numbers) & values.notna().to_numpy(), "aren't numbers", "Number")
+    _refuse_infinite(name, numbers, values)
     return ("int64" if types.is_integer_dtype(values.dtype) else "float64"), NUMERIC
 
 
@@ -94,7 +94,7 @@ def _boolean(name: str, values: "pd.Series[Any]") -> tuple[str, str]:
     if types.is_datetime64_any_dtype(values.dtype):
         raise _mistyped(name, "Boolean", "dates")
     wrong = ~np.isin(to_booleans(values), (0.0, 1.0)) & values.notna().to_numpy()
-    _refuse_rows(name, wrong, "are neither true nor false nor 1 nor 0", "Boolean")
+    _refuse_rows(values, wrong, "are neither true nor false nor 1 nor 0", "Boolean")
     return "bool", NUMERIC
 
 
@@ -107,7 +107,7 @@ def _category(name: str, values: "pd.Series[Any]") -> tuple[str, str]:
     if types.is_numeric_dtype(values.dtype):
         numbers = to_numbers(values)
         wrong = ~np.isnan(numbers) & (~np.isfinite(numbers) | (numbers != np.floor(numbers)))
-        _refuse_rows(name, wrong, "are fractional numbers, no codes", "Category")
+        _refuse_rows(values, wrong, "are fractional numbers, no codes", "Category")
         return "int64", CATEGORICAL
     _refuse_other_than_text(name, present, "labels: text, whole numbers or booleans")
     return "string", CATEGORICAL
@@ -125,8 +125,8 @@ def _time(name: str, values: "pd.Series[Any]") -> tuple[str, str]:
         raise _mistyped(name, "Time", "booleans")
     moments = to_moments(values)
     wrong = np.isnan(moments) & values.notna().to_numpy()
-    _refuse_rows(name, wrong, "aren't ISO 8601 dates such as 2026-03-01 or 2026-03-01T12:00:00Z", "Time")
-    _refuse_infinite(name, moments)
+    _refuse_rows(values, wrong, "aren't ISO 8601 dates such as 2026-03-01 or 2026-03-01T12:00:00Z", "Time")
+    _refuse_infinite(name, moments, values)
     return DATETIME, NUMERIC
 
 
@@ -149,7 +149,7 @@ def _are_dates(name: str, values: "pd.Series[Any]") -> bool:
         raise RefusedError(
             "BadColumnType",
             f"column {name!r} holds no ISO 8601 date in {len(wrong)} of {len(values)} rows where the others hold "
-            f"dates, first in row {wrong[0] + 1}; mend these rows or leave the values empty",
+            f"dates, first in row {row_number(values, wrong[0])}; mend these rows or leave the values empty",
         )
     return False
 
@@ -161,13 +161,18 @@ def _is_prose(present: "pd.Series[Any]") -> bool:
     return sum(len(value.split()) for value in counted) > _LABEL_WORDS * len(counted)
 
 
-def _refuse_infinite(name: str, numbers: NDArray[np.float64]) -> None:
+def row_number(values: "pd.Series[Any]", position: int) -> int:
+    """Which row of the source a value is of, from 1, where rows without a target were left out since."""
+    return int(values.index[position]) + 1
+
+
+def _refuse_infinite(name: str, numbers: NDArray[np.float64], values: "pd.Series[Any]") -> None:
     infinite = np.flatnonzero(np.isinf(numbers))
     if len(infinite):
         raise RefusedError(
             "NonFiniteValues",
             f"column {name!r} holds an infinite number in {len(infinite)} of {len(numbers)} rows, first in row "
-            f"{infinite[0] + 1}; replace it or leave it empty",
+            f"{row_number(values, infinite[0])}; replace it or leave it empty",
         )
 
 
@@ -178,7 +183,7 @@ def _refuse_spoilt_numbers(name: str, values: "pd.Series[Any]") -> None:
         raise RefusedError(
             "BadColumnType",
             f"column {name!r} holds text in {len(wrong)} of {len(values)} rows where the others hold numbers, "
-            f"first in row {wrong[0] + 1}; mend these rows or leave the values empty",
+            f"first in row {row_number(values, wrong[0])}; mend these rows or leave the values empty",
         )
 
 
@@ -187,10 +192,12 @@ def _refuse_other_than_text(name: str, present: "pd.Series[Any]", expected: str)
         raise RefusedError("BadColumnType", f"column {name!r} holds values of several types; expected {expected}")
 
 
-def _refuse_rows(name: str, wrong: NDArray[np.bool_], problem: str, stated: str) -> None:
+def _refuse_rows(values: "pd.Series[Any]", wrong: NDArray[np.bool_], problem: str, stated: str) -> None:
     rows = np.flatnonzero(wrong)
     if len(rows):
-        raise _mistyped(name, stated, f"{len(rows)} of {len(wrong)} rows that {problem}, first row {rows[0] + 1}")
+        first = row_number(values, rows[0])
+        found = f"{len(rows)} of {len(wrong)} rows that {problem}, first row {first}"
+        raise _mistyped(str(values.name), stated, found)
 
 
 def _mistyped(name: str, stated: str, found: str) -> RefusedError:

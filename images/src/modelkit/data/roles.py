@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
+from modelkit.data.kinds import row_number
 from modelkit.data.values import to_moments, to_numbers
 from modelkit.errors import RefusedError
 
@@ -26,7 +27,11 @@ def read_weights(name: str, values: "pd.Series[Any]") -> NDArray[np.float64]:
         (weights < 0, "a negative number"),
     ):
         _refuse(
-            wrong, "BadWeights", f"the weight column {name!r} holds {problem}", "every row needs a weight from 0 up"
+            values,
+            wrong,
+            "BadWeights",
+            f"the weight column {name!r} holds {problem}",
+            "every row needs a weight from 0 up",
         )
     if not np.any(weights > 0):
         raise RefusedError("BadWeights", f"the weight column {name!r} is 0 in all {len(weights)} rows")
@@ -36,7 +41,7 @@ def read_weights(name: str, values: "pd.Series[Any]") -> NDArray[np.float64]:
 def read_groups(name: str, values: "pd.Series[Any]") -> NDArray[np.int64]:
     """One code per group [n], counted in the order of first appearance; raises RefusedError (BadGroups)."""
     missing = values.isna().to_numpy()
-    _refuse(missing, "BadGroups", f"the group column {name!r} holds no value", "every row needs a group")
+    _refuse(values, missing, "BadGroups", f"the group column {name!r} holds no value", "every row needs a group")
     codes, groups = pd.factorize(values)
     if len(groups) < 2:
         raise RefusedError(
@@ -53,14 +58,15 @@ def read_times(name: str, values: "pd.Series[Any]") -> NDArray[np.float64]:
     times = to_moments(values)
     expected = "every row needs an ISO 8601 date, such as 2026-03-01, or a number"
     missing = values.isna().to_numpy()
-    _refuse(missing, "BadTimes", f"the time column {name!r} holds no value", expected)
-    _refuse(~np.isfinite(times), "BadTimes", f"the time column {name!r} holds no finite time", expected)
+    _refuse(values, missing, "BadTimes", f"the time column {name!r} holds no value", expected)
+    _refuse(values, ~np.isfinite(times), "BadTimes", f"the time column {name!r} holds no finite time", expected)
     return times
 
 
-def _refuse(wrong: NDArray[np.bool_], reason: str, problem: str, expected: str) -> None:
+def _refuse(values: "pd.Series[Any]", wrong: NDArray[np.bool_], reason: str, problem: str, expected: str) -> None:
     rows = np.flatnonzero(wrong)
     if len(rows):
         raise RefusedError(
-            reason, f"{problem} in {len(rows)} of {len(wrong)} rows, first in row {rows[0] + 1}; {expected}"
+            reason,
+            f"{problem} in {len(rows)} of {len(wrong)} rows, first in row {row_number(values, rows[0])}; {expected}",
         )
