@@ -12,7 +12,8 @@ from modelkit.train.pictures import Picture
 
 _PLACES = {
     "Quality": ("confusion", "roc", "pr", "calibration", "predicted", "residuals"),
-    "Candidates": ("search", "learning"),
+    "Candidates": ("search",),
+    "Learning curve": ("learning",),
     "Inputs": ("importance", "shap", "dependence"),
 }
 """Below which heading a picture stands, by the beginning of its key."""

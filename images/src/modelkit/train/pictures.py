@@ -197,7 +197,7 @@ def _draw_roc(axes: Any, curves: Sequence[Curve]) -> None:
     for colour, curve in zip(_SERIES, curves, strict=False):
         shown = RocCurveDisplay(fpr=curve.x, tpr=curve.y)
         shown.plot(ax=axes, curve_kwargs={"color": colour, "label": f"{_short(curve.name, 18)} ({curve.area:.3f})"})
-    axes.plot([0, 1], [0, 1], color=_LINE, linestyle=":", linewidth=1)
+    axes.plot([0, 1], [0, 1], color=_INK, linestyle=":", linewidth=1)
     axes.set(xlabel="False positive rate", ylabel="True positive rate", aspect="auto")
     axes.legend(loc="lower right", title="Area under the curve", title_fontsize=8)
 
@@ -210,14 +210,14 @@ def _draw_precision_recall(axes: Any, curves: Sequence[Curve]) -> None:
         label = f"{_short(curve.name, 18)} ({curve.area:.3f})"
         shown.plot(ax=axes, curve_kwargs={"color": colour, "label": label})
     axes.set(xlabel="Recall", ylabel="Precision", aspect="auto", ylim=(-0.03, 1.03), xlim=(-0.03, 1.03))
-    axes.legend(loc="lower left", title="Average precision", title_fontsize=8)
+    axes.legend(loc="best", title="Average precision", title_fontsize=8)
 
 
 def _draw_calibration(axes: Any, said: Any, right: Any) -> None:
     from sklearn.calibration import CalibrationDisplay
 
     CalibrationDisplay(right, said, said).plot(ax=axes, ref_line=False, color=_SERIES[0], markersize=4, label="model")
-    axes.plot([0, 1], [0, 1], color=_LINE, linestyle=":", linewidth=1, label="perfect")
+    axes.plot([0, 1], [0, 1], color=_INK, linestyle=":", linewidth=1, label="perfect")
     axes.set(xlabel="Mean probability", ylabel="Share of rows")
     axes.legend(loc="upper left")
 
