@@ -29,6 +29,9 @@ UNSEEN_SHARE = 0.05
 """Rows of categories that the baseline doesn't have."""
 REPEATED_SHARE = 0.01
 """Rows whose identifier is there already, in a column whose values were unique."""
+REPEATED_BY_CHANCE = 8.0
+"""Repeats that a column which is no identifier may have had none of, once in 3,000 tables (e to the power of -8).
+Pairs of equal rows grow with the square of the rows, and so does what chance brings."""
 _SIGNIFICANT = 3.29
 """Standard errors of a difference of two shares that luck brings about once in a thousand tables."""
 _SMALL_BASELINE = 50
@@ -100,7 +103,8 @@ class ColumnRules:
             return
         if self.stated is None or self.stated.max_missing_share is None:
             yield from self._check_missing(before)
-        if before.is_unique and not self.found.is_unique:
+        is_target = self.baseline is not None and self.found.name == self.baseline.source.target
+        if before.is_unique and not self.found.is_unique and not is_target:
             yield from self._check_repeated(before)
         if not before.used:
             return
@@ -191,15 +195,16 @@ class ColumnRules:
         if before.rows - before.missing < _SMALL_BASELINE or self.found.distinct is None:
             return
         repeated = self.found.rows - self.found.missing - self.found.distinct
-        share = repeated / self.found.rows
+        rows, share = self.found.rows, repeated / self.found.rows
+        limit = max(REPEATED_SHARE, REPEATED_BY_CHANCE * (rows / before.rows) ** 2 / rows)
         yield self._tell(
             "DuplicateIds",
             share,
-            REPEATED_SHARE,
+            limit,
             f"holds a value that is there already in {repeated} of {self.found.rows} rows ({percent(share)}); in "
             f"{self._baseline} every value was there once, as in an identifier: remove the repeated rows, or leave the "
             "column out",
-            share > REPEATED_SHARE,
+            share > limit,
         )
 
     def _check_unseen(self, before: ColumnDescription) -> Iterator[Finding]:
