@@ -1,8 +1,9 @@
 """The cores that a search's fits run on: threads, and processes where threads get in each other's way.
 
 Threads begin: they need no start and no copy of the data, and most fits of scikit-learn let other threads run. Python
-code doesn't (boosting stages of small trees, many small fits), which shows in the pod's CPU time: when threads leave a
-quarter of the cores idle, and what is left to do is worth the start of processes, the search goes on in processes.
+code doesn't (many small fits, loops over stages), which shows in the time in which its threads run or wait for a core:
+when they leave 15 % of the cores alone, and what is left to do is worth the start of processes, the search goes on in
+processes. Waiting for a core counts, so that busy neighbours on the node don't look like threads in each other's way.
 The score of a fit doesn't depend on where it runs.
 """
 
@@ -13,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +23,8 @@ from modelkit.train.trials import Job, Outcome, Problem, score
 
 logger = logging.getLogger(__name__)
 
-BUSY_SHARE = 0.75
-"""CPU seconds per core second below which threads hinder each other."""
+BUSY_SHARE = 0.85
+"""Seconds that threads run or could run, per core and second, below which they hinder each other."""
 MEASURED_SECONDS = 1.0
 WORTH_SECONDS = 6.0
 """What processes must save: each imports scikit-learn first, 2 to 3 s on a slow core."""
@@ -60,7 +62,7 @@ class LocalPool:
         self._threads = ThreadPoolExecutor(cores, thread_name_prefix="fit")
         self._processes: Processes | None = None
         self._done = 0
-        self._wall, self._cpu = time.monotonic(), time.process_time()
+        self._wall, self._wanted = time.monotonic(), wanted_seconds()
         self._decided = cores == 1
         self.notes: tuple[str, ...] = ()
 
@@ -81,7 +83,7 @@ class LocalPool:
         if self._decided or wall < MEASURED_SECONDS or self._done < 2 * self._cores:
             return
         self._decided = True
-        busy = (time.process_time() - self._cpu) / (wall * self._cores)
+        busy = (wanted_seconds() - self._wanted) / (wall * self._cores)
         saved = left * wall / self._done * (1 - busy)
         if busy < BUSY_SHARE and saved > WORTH_SECONDS and self._has_room():
             self._processes = Processes.start(self._problem, self._cores)
@@ -134,6 +136,22 @@ class Processes:
 def work_folder() -> str | None:
     """Where temporary files may be: the pod's work volume when there is one, else the system's choice."""
     return WORK_MOUNT if Path(WORK_MOUNT).is_dir() and os.access(WORK_MOUNT, os.W_OK) else None
+
+
+def wanted_seconds() -> float:
+    """Seconds that this process's threads ran or waited for a core; those that wait for each other want none.
+
+    From schedstat of proc(5); CPU time alone where the kernel doesn't keep it.
+    """
+    total = 0
+    try:
+        for task in Path("/proc/self/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+                ran, waited, _ = (task / "schedstat").read_text().split()
+                total += int(ran) + int(waited)
+    except (OSError, ValueError):
+        return time.process_time()
+    return total / 1e9 if total else time.process_time()
 
 
 def free_memory() -> int | None:

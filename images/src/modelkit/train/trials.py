@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelkit.contract.metrics import NEEDS_PROBABILITIES
 from modelkit.data.columns import Rows, take
 from modelkit.errors import RefusedError
 from modelkit.evaluate.answers import CLASSIFICATION, REGRESSION, Answers
@@ -119,7 +120,8 @@ def score(problem: Problem, job: Job) -> Outcome:
         weights = take_weights(problem.weights, train)
         fitted = _fit(pipeline, label, take(problem.rows, train), problem.target[train], None, weights)
         truth, weights = problem.target[test], take_weights(problem.weights, test)
-        answers = _answer(fitted, label, take(problem.rows, test), truth, problem.classes, weights)
+        probable = problem.metric in NEEDS_PROBABILITIES  # else they would cost a second prediction for nothing
+        answers = _answer(fitted, label, take(problem.rows, test), truth, problem.classes, weights, probable)
         value = compute_metrics(answers, (problem.metric,)).get(problem.metric, math.nan)
     except RefusedError as exc:
         return Outcome(math.nan, time.perf_counter() - started, exc.message)
@@ -171,7 +173,7 @@ def answer(
     weights: Weights = None,
 ) -> Answers:
     """What the trial's fitted pipeline says to rows whose truth is known; RefusedError when it can't answer."""
-    return _answer(fitted, str(trial.candidate), rows, truth, classes, weights)
+    return _answer(fitted, str(trial.candidate), rows, truth, classes, weights, True)
 
 
 def _configured(base: Any, settings: Mapping[str, Any], label: str) -> Any:
@@ -200,13 +202,19 @@ def _fit(pipeline: Any, label: str, rows: Rows, target: NDArray[Any], jobs: int 
 
 
 def _answer(
-    fitted: Any, label: str, rows: Rows, truth: NDArray[Any], classes: tuple[Any, ...] | None, weights: Weights
+    fitted: Any,
+    label: str,
+    rows: Rows,
+    truth: NDArray[Any],
+    classes: tuple[Any, ...] | None,
+    weights: Weights,
+    probable: bool,
 ) -> Answers:
     with _refused(label, f"can't answer {len(truth)} rows"):
         predictions = np.asarray(fitted.predict(rows))
         if classes is None:
             return Answers(REGRESSION, truth, predictions, weights=weights)
-        probabilities = fitted.predict_proba(rows) if hasattr(fitted, "predict_proba") else None
+        probabilities = fitted.predict_proba(rows) if probable and hasattr(fitted, "predict_proba") else None
     return Answers(CLASSIFICATION, truth, predictions, probabilities, classes, weights)
 
 
