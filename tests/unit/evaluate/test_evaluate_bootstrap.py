@@ -13,9 +13,9 @@ from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.bootstrap import class_intervals, metric_intervals, paired_differences
 from modelkit.evaluate.metrics import Meter
 
-RESAMPLES = 400
-DRAW_ERROR = 0.015
-"""What the ends of an interval of 0.1 to 0.2 may differ by when each comes from its own 400 or 2,000 draws."""
+RESAMPLES = 250
+DRAW_ERROR = 0.02
+"""What the ends of an interval of 0.1 to 0.2 may differ by when each comes from its own 250 or 2,000 draws."""
 
 
 def _answers(classes: int, rows: int, seed: int, weights: bool = False) -> Answers:

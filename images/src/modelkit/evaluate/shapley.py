@@ -25,6 +25,8 @@ _SAMPLED_BACKGROUND = 20
 _BUDGET = 200_000
 """Answers of the whole model that are affordable (a few seconds); one order of the columns is always tried."""
 _MOST_PAIRS = 5
+_ROWS_AT_ONCE = 500
+"""Times the background: rows that are held in memory."""
 _TOLERANCE = 1e-3
 """Share of the answers' range that values may miss it by; an explainer that misses more isn't believed."""
 _BUGS = (ValueError, TypeError, AttributeError, IndexError, AssertionError, NotImplementedError, KeyError)
@@ -152,17 +154,20 @@ def _by_permutations(pipeline: Any, rows: Array, background: Array, is_classifie
     pairs = int(np.clip(_BUDGET // (2 * columns * count * len(background)), 1, _MOST_PAIRS))
     generator = np.random.default_rng(seed)
     drawn = [generator.permutation(columns) for _ in range(pairs)]
+    orders = [*drawn, *(order[::-1] for order in drawn)]
     values = np.zeros((count, columns, answers.shape[1]))
-    for order in (*drawn, *(order[::-1] for order in drawn)):
-        known = np.tile(background, (count, 1))
-        before = np.broadcast_to(base, answers.shape)
-        for column in order:
-            known[:, column] = np.repeat(rows[:, column], len(background))
-            after = _answers(pipeline, known, is_classifier).reshape(count, len(background), -1).mean(axis=1)
-            values[:, column] += after - before
-            before = after
+    for part in np.array_split(np.arange(count), -(-count // _ROWS_AT_ONCE)):
+        for order in orders:
+            known = np.tile(background, (len(part), 1))
+            before = np.broadcast_to(base, answers[part].shape)
+            for column in order:
+                known[:, column] = np.repeat(rows[part, column], len(background))
+                every = _answers(pipeline, known, is_classifier)
+                after = every.reshape(len(part), len(background), -1).mean(axis=1)
+                values[part, column] += after - before
+                before = after
     unit = "Target" if not is_classifier else "Probability" if hasattr(pipeline, "predict_proba") else "Score"
-    return Shapley(method="Permutation", unit=unit, values=values / (2 * pairs), base=base, answers=answers)
+    return Shapley(method="Permutation", unit=unit, values=values / len(orders), base=base, answers=answers)
 
 
 def _answers(pipeline: Any, rows: Array, is_classifier: bool) -> Floats:
