@@ -324,8 +324,14 @@ def _poisoned(frame: pd.DataFrame, positions: Any) -> pd.DataFrame:
 
 def test_a_poisoned_test_part_changes_nothing_of_a_run(trainer: "Trainer", tmp_path: Path) -> None:
     files = []
-    test = split_rows(TARGET, 0.2, 7, stratify=True).test
-    for number, view in enumerate((FRAME, _poisoned(FRAME, test)), 1):
+    split = split_rows(TARGET, 0.2, 7, stratify=True)
+    incomplete = int((FRAME.loc[split.train, 4] == "").sum())
+    preprocessing = PreprocessingConfig(
+        transform="Quantile",
+        encoding="Target",
+        columns=(ColumnPreprocessingConfig(name="city", imputation="DropRows"),),
+    )
+    for number, view in enumerate((FRAME, _poisoned(FRAME, split.test)), 1):
         table = view.set_axis(list(KINDS), axis=1).assign(target=TARGET)
         table["when"] = pd.to_datetime(table["when"], unit="s")
         table["city"] = table["city"].replace("", None)
@@ -333,11 +339,12 @@ def test_a_poisoned_test_part_changes_nothing_of_a_run(trainer: "Trainer", tmp_p
         config = trainer.config(
             f"file://{tmp_path}/{number}.parquet",
             number=number,
-            preprocessing=PreprocessingConfig(**EVERYTHING[2]),
+            preprocessing=preprocessing,
             selection=SelectionConfig(method="MutualInformation", share=0.6),
             folds=2,
         )
-        trainer.run(config)
+        result = trainer.run(config)
+        assert (result.train_rows, result.test_rows) == (len(split.train) - incomplete, len(split.test))
         files.append(trainer.file(config, MODEL_SKOPS))
     assert files[0] == files[1]
 
