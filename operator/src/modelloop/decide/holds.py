@@ -26,7 +26,7 @@ def find_hold(
     if observed.spec.suspend:
         rest = f"; run {status.run.number} rests" if status.run is not None else ""
         return Hold(reason=Reason.SUSPENDED, message=f"spec.suspend is true: no run begins{rest}")
-    if wanted is None or status.runs == 0:
+    if wanted is None:
         return None
     exhausted = find_exhausted(observed.spec.budget, status.spent, now)
     if exhausted is None:
