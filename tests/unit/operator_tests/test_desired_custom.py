@@ -10,7 +10,9 @@ from modelkit.contract.config import ServerConfig, TrainerConfig
 from modelkit.contract.environment import CONFIG
 from modelloop.api.common import VersionStatus
 from modelloop.api.training import RunStatus, Trigger
+from modelloop.cluster.cache import Cache
 from modelloop.cluster.parse import parse_pod
+from modelloop.cluster.scrape import JOB_NAME_LABEL, find_targets
 from modelloop.cluster.slim import slim
 from modelloop.decide.pods import Problem, find_problem, find_stated_failure
 from modelloop.desired.deployment import build_server
@@ -315,6 +317,24 @@ def test_a_failure_before_the_trainer_names_its_container(
 )
 def test_containers_that_do_their_work_are_no_problem(states: dict[str, Object]) -> None:
     assert observe(states) is None
+
+
+@pytest.mark.parametrize(("running", "asked"), [("prepare", False), ("stage", True), ("custom", True)])
+def test_the_progress_of_a_step_that_has_some_is_asked_for(running: str, asked: bool) -> None:
+    cache = Cache()
+    labels = {**object_labels("ModelTraining", "cancer"), JOB_NAME_LABEL: "cancer-3"}
+    body = {
+        "metadata": {"name": "pod-1", "namespace": "team", "labels": labels},
+        "spec": pod_of(**CUSTOM | WORK),
+        "status": {
+            "phase": "Pending",
+            "podIP": "10.0.0.9",
+            "initContainerStatuses": [{"name": running, "state": {"running": {}}}],
+            "containerStatuses": [{"name": "trainer", "state": {"waiting": {"reason": "PodInitializing"}}}],
+        },
+    }
+    cache.put("Pod", body)
+    assert [target.address for target in find_targets(cache)] == (["10.0.0.9"] if asked else [])
 
 
 def test_what_the_trainer_says_counts_once_it_has_begun() -> None:

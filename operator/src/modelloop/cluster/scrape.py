@@ -15,6 +15,7 @@ from datetime import datetime
 import aiohttp
 
 from modelkit.contract.environment import METRICS_PORT
+from modelkit.contract.exchange import CUSTOM, STAGE
 from modelloop.cluster.cache import Cache, Key
 from modelloop.cluster.cluster import Object, utc_now
 from modelloop.cluster.telemetry import SCRAPES
@@ -139,15 +140,18 @@ def find_targets(cache: Cache) -> list[Target]:
         job, training = labels.get(JOB_NAME_LABEL), labels.get(TRAINING)
         if labels.get(COMPONENT) != "trainer" or not job or not training or not status.get("podIP"):
             continue
-        if status.get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"] and _is_running(pod):
+        is_wanted = status.get("phase") in ("Pending", "Running") and "deletionTimestamp" not in pod["metadata"]
+        if is_wanted and _is_running(pod):
             owner = Key("ModelTraining", key.namespace, training)
             targets.append(Target(key=owner, job=f"{key.namespace}/{job}", pod=key.name, address=status["podIP"]))
     return targets
 
 
 def _is_running(pod: Object) -> bool:
+    """Whether a container runs that answers: the trainer's, or one of a custom training's steps before it."""
     statuses = pod["status"].get("containerStatuses") or []
-    return any("running" in (status.get("state") or {}) for status in statuses)
+    steps = [item for item in pod["status"].get("initContainerStatuses") or [] if item.get("name") in (STAGE, CUSTOM)]
+    return any("running" in (status.get("state") or {}) for status in (*statuses, *steps))
 
 
 def parse_progress(text: str, now: datetime) -> ScrapedProgress | None:
