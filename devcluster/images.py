@@ -77,9 +77,16 @@ def load_images(layout: Layout, references: Sequence[str]) -> None:
             _load_from_docker(layout, list(missing))
         else:
             _load_from_buildah(layout, list(missing))
+        _have_named_again(layout, list(missing))
         wait_until(
             lambda: missing.items() <= _read_loaded(layout).items(), seconds=30, what="the kubelet's seeing of them"
         )
+
+
+def _have_named_again(layout: Layout, references: Sequence[str]) -> None:
+    """The kubelet's side names only images without its label, and an import leaves the label of the image before."""
+    for reference in references:
+        node.run_ctr(layout, "images", "label", reference, "io.cri-containerd.image=")
 
 
 def require_registry(reference: str) -> None:
