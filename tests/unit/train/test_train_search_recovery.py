@@ -125,6 +125,9 @@ def test_a_killed_search_goes_on_from_the_trials_that_are_done(
     assert searched_again["fits"] == (TRIALS - done) * 3
     assert _files(root) == undisturbed
     assert second.result.trials == TRIALS
+    left = root / RUN / "trials" / "left.json"  # as if the pod had died right after its version
+    left.write_text("{}")
+    assert run_training(config, {}, Progress(), 1).digest == second.result.digest
     assert not list(root.glob("runs/**/*.json"))
 
 
@@ -148,6 +151,8 @@ def test_worker_pods_give_the_same_version_even_when_one_is_killed(
     assert said["most"] >= 1
     assert trainer.said("search done")["fits"] == TRIALS * 3  # type: ignore[index]
     assert _files(root) == undisturbed
+    assert trainer.result.usage is not None
+    assert trainer.result.usage.cpu_seconds > 0
     assert not list(root.glob("runs/**/*.json"))
 
 

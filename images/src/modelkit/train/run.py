@@ -45,7 +45,7 @@ from modelkit.train.parts import Labelled, Parts, divide
 from modelkit.train.pipeline import build_pipeline
 from modelkit.train.progress import Progress
 from modelkit.train.search import Trial, build_problem, fit, takes_weights
-from modelkit.train.tuning import Search
+from modelkit.train.tuning import Search, clear_search
 from modelkit.train.validating import MOST_FINDINGS, check_noise, read_known, validate_source
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     store = open_store(config, environ)
     path = version_directory(config.namespace, config.name, config.version)
     if (written := find_written(store, path, config)) is not None:
+        clear_search(store, config)
         return written
     sign = find_signer(config)
     task = resolve_task(config)
@@ -105,9 +106,10 @@ def run_training(config: TrainerConfig, environ: Mapping[str, str], progress: Pr
     progress.enter("Writing")
     files = build_files(replace(run, result=result, notes=(*notes, *run.notes)), cores)
     digest = write_version(store, path, files, version_metadata(config, result), sign)
+    usage = search.worker_usage()
     search.clear()
     progress.enter("Done")
-    return replace(result, digest=digest, path=path)
+    return replace(result, digest=digest, path=path, usage=usage)
 
 
 def find_signer(config: TrainerConfig) -> Callable[[bytes], bytes] | None:

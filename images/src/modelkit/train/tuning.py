@@ -4,17 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modelkit.contract.config import TrainerConfig
+from modelkit.contract.files import run_directory
 from modelkit.contract.recipe import TuningConfig
 from modelkit.contract.result import Usage
 from modelkit.store.store import Store
 from modelkit.train.candidates import Candidate
 from modelkit.train.progress import Progress
 from modelkit.train.rendezvous import clear_meeting, read_usage
-from modelkit.train.resume import Ledger
+from modelkit.train.resume import Ledger, clear_trials
 from modelkit.train.search import Ranking, rank_trials
 from modelkit.train.spaces import Space, build_spaces
 from modelkit.train.trials import Problem, Trial
 from modelkit.train.workers import open_pool
+
+
+def clear_search(store: Store, config: TrainerConfig) -> None:
+    """Remove what a search left in the store, of an attempt that ended between its version and this."""
+    clear_trials(store, run_directory(config.namespace, config.name, config.version))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
