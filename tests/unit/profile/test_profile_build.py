@@ -198,5 +198,7 @@ def test_the_score_is_the_positive_class_of_two_and_the_highest_of_more() -> Non
 
 
 def test_a_kind_that_does_not_exist_is_refused_by_name() -> None:
-    with pytest.raises(RefusedError, match="'x' has the kind 'ordinal'; expected one of numeric, categorical, text, time"):
+    with pytest.raises(
+        RefusedError, match="'x' has the kind 'ordinal'; expected one of numeric, categorical, text, time"
+    ):
         build_profile({"x": np.arange(3.0)}, {"x": "ordinal"}, np.arange(3.0), None, "Regression", None)
