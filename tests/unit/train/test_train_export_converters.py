@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,13 +12,19 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder, PowerTransformer, QuantileTransformer, TargetEncoder
 
 from modelkit.artifact.model import open_onnx
 from modelkit.artifact.selector import FeatureSelector
+from modelkit.artifact.signature import InputColumn
 from modelkit.artifact.transformers import TimeFeatures, Words
+from modelkit.contract.config import PreprocessingConfig
+from modelkit.evaluate.answers import Answers
 from modelkit.train.converters import find_converters
+from modelkit.train.export import Export, export_onnx
+from modelkit.train.pipeline import build_pipeline
 from modelkit.train.steps import TOKEN
 
 SETTINGS = settings(max_examples=25, deadline=None, derandomize=True)
@@ -147,3 +154,35 @@ def test_a_wide_quantile_transform_is_converted_in_less_than_three_seconds() -> 
     started = time.process_time()
     _session(transformer, 60, "numbers")
     assert time.process_time() - started < 3
+
+
+def _exported(rows: NDArray[Any], kind: str, **preprocessing: str) -> Export:
+    target = np.arange(len(rows)) % 2
+    dtype = "string" if kind == "text" else "float64"
+    columns = [InputColumn(name=str(i), dtype=dtype, kind=kind, nullable=True) for i in range(rows.shape[1])]
+    table = rows if kind == "numeric" else pd.DataFrame(rows)
+    pipeline = build_pipeline("Ridge", Ridge(), columns, PreprocessingConfig(**preprocessing), rows=table)
+    pipeline.fit(table, target)
+    native = Answers("Regression", target, pipeline.predict(table))
+    return export_onnx("Ridge", pipeline, columns, table, native)
+
+
+def test_neighbours_are_exported_unless_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    rows[::5, 1] = np.nan
+    found = _exported(rows, "numeric", imputation="KNN")
+    assert found.layout is not None, found.message
+    assert found.layout.dtype == "float32"
+    monkeypatch.setattr("modelkit.train.export._MOST_NEIGHBOURS", 59)
+    assert _exported(rows, "numeric", imputation="KNN").message == (
+        "no ONNX for Ridge: imputation KNN looks at 60 training rows, more than the 59 that are converted; "
+        "served from model.skops instead"
+    )
+
+
+def test_hashed_text_is_said_to_have_no_onnx_form() -> None:
+    texts = np.array(TEXTS * 3, dtype=object).reshape(-1, 1)
+    message = _exported(texts, "text", text="Hashing").message
+    assert message is not None
+    assert message.startswith("no ONNX for Ridge: hashed text has no ONNX form (preprocessing.text TfIdf has)")
+    assert _exported(texts, "text").message is None
