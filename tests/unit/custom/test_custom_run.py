@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,6 +77,13 @@ def test_a_finished_run_that_is_asked_again_reports_the_same_version(world: Worl
     assert (first.code, second.code, second.result.digest) == (0, 0, first.result.digest)
 
 
+def test_the_same_outputs_make_the_same_files(world: World, trained: Path, tmp_path: Path) -> None:
+    again = World.of(tmp_path / "again")
+    shutil.copytree(trained / "pod", tmp_path / "again" / "pod")
+    assert world.finish().code == again.finish().code == 0
+    assert world.json("manifest.json")["files"] == again.json("manifest.json")["files"]
+
+
 def test_a_regression_is_judged_by_its_numbers(staged: Callable[..., World]) -> None:
     world = staged("builtin://diabetes?rows=:200", task="Regression")
     rows = len(pd.read_parquet(world.inputs / "test.parquet"))
@@ -118,7 +126,7 @@ def test_texts_weights_and_a_validation_part_reach_the_image(tmp_path: Path) -> 
     assert json.loads((world.inputs / "schema.json").read_text())["classes"] == ["no", "yes"]
 
 
-def test_a_champion_that_runs_is_compared_and_one_that_does_not_says_so(world: World) -> None:
+def test_a_champion_that_does_not_run_here_is_not_compared_and_says_so(world: World) -> None:
     first = world.finish()
     champion = world.ref(first.result)
     again = world.another(number=2, version="2-abc", champion=champion, comparisons=(ComparisonConfig(metric="f1"),))
