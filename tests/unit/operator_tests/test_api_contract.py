@@ -3,7 +3,9 @@
 import base64
 import json
 import math
+import random
 import zlib
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -386,6 +388,55 @@ def test_gates_get_their_numbers_however_much_a_run_has_to_tell(
     _assert_same_differences(parsed.champion.differences, report.champion.differences)
     assert [(found.name, found.rows) for found in parsed.slices] == [(found.name, found.rows) for found in slices]
     for found, expected in zip(parsed.slices, slices, strict=True):
+        assert found.metrics == pytest.approx(expected.metrics, rel=1e-6)
+        _assert_same_differences(found.differences, expected.differences)
+
+
+def test_the_fullest_result_that_gates_can_ask_for_keeps_their_numbers() -> None:
+    source = random.Random(0)
+
+    def values(names: Sequence[str]) -> dict[str, float]:
+        return {name: source.uniform(-1, 1) for name in names}
+
+    def differences(names: Sequence[str]) -> dict[str, Difference]:
+        return {name: Difference(value=source.random(), low=source.random(), high=source.random()) for name in names}
+
+    slices = []
+    for index in range(20):
+        names = [
+            CLASSIFICATION_METRICS[(index + step) % 16] for step in range(2 if index < MOST_SLICE_METRICS - 20 else 1)
+        ]
+        name = "".join(source.choices("abcdefghijklmnopqrstuvwxyz", k=63))
+        slices.append(
+            SliceResult(
+                name=name,
+                rows=source.randrange(10**6),
+                metrics=values(names),
+                champion=values(names),
+                differences=differences(names),
+            )
+        )
+    report = TrainingResult(
+        outcome="Succeeded",
+        digest=f"sha256:{source.getrandbits(256):064x}",
+        path="models/" + "n" * 63 + "/" + "m" * 52 + "/100-0a1b2c3d",
+        metric="f1",
+        metrics=values(CLASSIFICATION_METRICS),
+        trivial=values(CLASSIFICATION_METRICS),
+        champion=ChampionResult(
+            number=99, metrics=values(CLASSIFICATION_METRICS), differences=differences(CLASSIFICATION_METRICS)
+        ),
+        data_digest=f"sha256:{source.getrandbits(256):064x}",
+        slices=tuple(slices),
+        format_message="".join(source.choices("abcdefghijklmnopqrstuvwxyz ", k=5000)),
+    )
+    message = termination_message(report)
+    assert len(message.encode()) <= TERMINATION_MESSAGE_LIMIT
+    parsed = read_termination_message(message)
+    assert sum(len(found.metrics) for found in parsed.slices) == MOST_SLICE_METRICS
+    assert parsed.metrics == pytest.approx(report.metrics, rel=1e-6)
+    for found, expected in zip(parsed.slices, slices, strict=True):
+        assert (found.name, found.rows, found.champion) == (expected.name, expected.rows, {})
         assert found.metrics == pytest.approx(expected.metrics, rel=1e-6)
         _assert_same_differences(found.differences, expected.differences)
 

@@ -151,13 +151,16 @@ def _ridge() -> Any:
 
 def test_long_tables_fold_away_and_pictures_stand_in_their_section() -> None:
     rows = "\n".join(f"| c{number} | {number} |" for number in range(9))
-    card = f"# ns/m, version 1\nWords.\n\n## Quality\n\n| a\\|b | n |\n| --- | --- |\n{rows}\n\n## Notes\n\n- a `code`"
+    card = (
+        f"# ns/m, version 1\nWords <u>.\n\n## Quality\n\n| a\\|b | n |\n| --- | --- |\n{rows}\n\n## Notes\n\n- a `code`"
+    )
     page = build_page(
         card, [Picture("roc", "R<", "seen & said", "<svg >x</svg>"), Picture("x", "X", "d", "<svg ></svg>")]
     )
     text = page.decode()
     assert '<th scope="col">a|b</th>' in text
     assert "<summary>9 rows</summary>" in text
+    assert "<p>Words &lt;u&gt;.</p>" in text
     assert text.index("R&lt;") < text.index("<h2>Notes</h2>") < text.index("<code>code</code>") < text.index("<b>X</b>")
     assert 'aria-label="R&lt;: seen &amp; said"' in text
 
