@@ -18,7 +18,16 @@ from modelloop.decide.pods import Problem, find_problem, find_stated_failure
 from modelloop.desired.deployment import build_server
 from modelloop.desired.labels import object_labels
 from modelloop.desired.training import begin_run, build_job, pod_hash, spec_hash
-from tests.unit.operator_tests.operator_states import NOW, SETTINGS, UID, deployment_spec, digest_of, training_spec
+from tests.unit.operator_tests.operator_states import (
+    NOW,
+    SETTINGS,
+    UID,
+    deployment_spec,
+    digest_of,
+    result,
+    training_spec,
+)
+from tests.unit.operator_tests.training_world import begun
 
 Object = dict[str, Any]
 CUSTOM = {
@@ -202,6 +211,15 @@ def test_a_server_verifies_what_is_signed_or_what_the_user_asks(
     assert [key["secretName"] for key in keys] == ([expected] if expected else [])
     assert all([item["key"] for item in key["items"]] == ["public.pem"] for key in keys)
     assert config.public_key == ("/var/lib/modelloop/key/public.pem" if expected else None)
+
+
+@pytest.mark.parametrize(("signed", "expected"), [(True, "keys"), (False, None)])
+def test_the_champion_remembers_who_signed_it_when_somebody_did(signed: bool, expected: str | None) -> None:
+    world = begun(spec=training_spec(**SIGNED))
+    world.complete(result(signed=signed))
+    world.settle()
+    assert world.status.champion is not None
+    assert world.status.champion.signing_secret == expected
 
 
 def test_another_image_of_a_custom_run_is_another_model() -> None:
