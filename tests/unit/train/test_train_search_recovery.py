@@ -21,6 +21,7 @@ import pytest
 from modelkit.contract.codec import dumps, loads
 from modelkit.contract.config import StoreConfig, TrainerConfig
 from modelkit.contract.files import MANIFEST
+from modelkit.contract.recipe import SelectionConfig
 from modelkit.contract.result import TrainingResult, Usage
 from modelkit.errors import StoreError
 from modelkit.store.store import Store
@@ -166,6 +167,16 @@ def test_without_any_worker_pod_the_trainer_searches_alone_and_says_so(tmp_path:
     plain = _stored(replace(quick, tuning=replace(quick.tuning, parallelism=1)), tmp_path / "plain")
     run_training(plain, {}, Progress(), 2)
     assert json.loads(_files(tmp_path / "plain")["metrics.json"])["candidates"] == metrics["candidates"]
+
+
+def test_a_run_searches_the_number_of_features(tmp_path: Path) -> None:
+    asked = configured(candidate("GaussianNB", whole("featureSelection.features", 1, 4)), method="Grid")
+    config = replace(_stored(asked, tmp_path), selection=SelectionConfig(method="AnovaF"))
+    result = run_training(config, {}, Progress(), 2)
+    metrics = json.loads(_files(tmp_path)["metrics.json"])
+    assert result.trials == 4
+    assert sorted(entry["params"]["featureSelection.features"] for entry in metrics["candidates"]) == [1, 2, 3, 4]
+    assert len({entry["mean"] for entry in metrics["candidates"]}) > 1
 
 
 @pytest.mark.parametrize("what", ["done", "version", "nothing", "nobody", "nonsense"])
