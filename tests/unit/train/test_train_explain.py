@@ -94,3 +94,19 @@ def test_selected_features_are_told_as_columns(trainer: "Trainer") -> None:
     assert (selected["kept"], selected["features"], len(selected["columns"])) == (4, 30, 4)
     assert "worst perimeter" in selected["columns"]
     assert "4 of 30 preprocessed features" in trainer.file(config, "card.md").decode()
+
+
+def test_by_time_the_curve_grows_into_the_past(trainer: "Trainer", tmp_path: Path) -> None:
+    """The newest rows follow another rule than the old ones: few of them are the best teachers."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": rng.normal(size=400), "when": pd.date_range("2026-01-01", periods=400).astype(str)})
+    sign = np.where(np.arange(400) < 220, -1, 1)
+    frame["target"] = np.where(sign * frame["size"] > 0, "b", "a")
+    frame.to_csv(tmp_path / "turned.csv", index=False)
+    uri = f"file://{tmp_path}/turned.csv"
+    data = DataConfig(uri=uri, display_uri=uri, target="target", features=("size",), time="when")
+    config = dataclasses.replace(trainer.config(explain=ExplainConfig(partial_dependence=0)), data=data)
+    trainer.run(config)
+    points = _json(trainer, config, "metrics.json")["learning_curve"]
+    assert points[0]["validation"] > 0.8
+    assert points[-1]["validation"] < 0.5
