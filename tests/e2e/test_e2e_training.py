@@ -92,10 +92,12 @@ def test_the_version_holds_what_a_person_asks_for(space: Space, record: Object) 
 
 
 def test_the_workers_shared_the_search_and_are_gone(space: Space, record: Object) -> None:
-    workers = f"{space.objects('Job')[0]['metadata']['name']}-workers"
-    space.wait(lambda: space.api.find("Job", space.name, workers) is None, "the end of the workers' Job")
-    log = "\n".join(text for name, text in space.collect_logs().items() if name.startswith(NAME))
-    assert '"workers"' in log or "worker" in log
+    (trainer,) = space.pods("trainer", NAME)
+    logs = space.collect_logs()[trainer["metadata"]["name"]]
+    joined = [json.loads(line)["most"] for line in logs.splitlines() if '"message": "workers"' in line]
+    assert joined == [2]
+    own = trainer["metadata"]["labels"]["batch.kubernetes.io/job-name"]
+    space.wait(lambda: [job["metadata"]["name"] for job in space.objects("Job")] == [own], "the end of the workers")
 
 
 def test_a_version_waits_for_a_person_and_is_served_then(space: Space, record: Object) -> None:
