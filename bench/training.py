@@ -26,7 +26,7 @@ from sklearn.datasets import load_breast_cancer, make_regression
 from bench.report import Figure, write_report
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import CandidateConfig, DataConfig, StoreConfig, TrainerConfig
-from modelkit.contract.recipe import SearchParameterConfig, TuningConfig
+from modelkit.contract.recipe import ExplainConfig, SearchParameterConfig, TuningConfig, ValidationConfig
 from modelkit.train.cores import available_cores, limit_native_threads
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +125,9 @@ def configure(case: Case, source: Path, store: Path) -> TrainerConfig:
         metric="f1_macro" if classes else "rmse",
         folds=FOLDS,
         seed=SEED,
+        # As the operator sends them by default.
+        validation=ValidationConfig(),
+        explain=ExplainConfig(),
     )
 
 

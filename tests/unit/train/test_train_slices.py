@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from .conftest import Trainer
 
 SLICES = (
-    SliceConfig(name="north", column="region", values=("north",)),
-    SliceConfig(name="small", column="size", maximum=0.0),
-    SliceConfig(name="nobody", column="region", values=("east",)),
+    SliceConfig(name="north", column="region", values=("north",), metrics=("f1",)),
+    SliceConfig(name="small", column="size", maximum=0.0, metrics=("f1",)),
+    SliceConfig(name="nobody", column="region", values=("east",), metrics=("f1",)),
 )
 
 
@@ -35,7 +35,7 @@ def source(tmp_path: Path) -> str:
 
 def test_slices_are_told_to_the_operator_and_kept_with_the_version(trainer: "Trainer", source: str) -> None:
     features = ("size", "weight")  # the region isn't one of them
-    first = trainer.config(source, features=features, slices=SLICES, slice_metrics=("f1",))
+    first = trainer.config(source, features=features, slices=SLICES)
     result = trainer.run(first)
     assert [(found.name, set(found.metrics)) for found in result.slices] == [
         ("north", {"f1"}),
@@ -57,7 +57,6 @@ def test_slices_are_told_to_the_operator_and_kept_with_the_version(trainer: "Tra
         source,
         features=features,
         slices=SLICES,
-        slice_metrics=("f1",),
         comparisons=comparisons,
         champion=trainer.ref(first, result),
         number=2,

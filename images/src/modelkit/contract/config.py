@@ -153,8 +153,6 @@ class TrainerConfig:
     selection: SelectionConfig | None = None
     tuning: TuningConfig | None = None
     slices: tuple[SliceConfig, ...] = ()
-    slice_metrics: tuple[str, ...] = ()
-    """Metrics that gates ask of slices: only these go into the termination message."""
     explain: ExplainConfig | None = None
     compress: CompressConfig | None = None
     custom: CustomConfig | None = None

@@ -159,7 +159,7 @@ class SliceConfig:
     maximum: float | None = None
     """Excluded."""
     metrics: tuple[str, ...] = ()
-    """Metrics that gates ask of this slice; empty: those of TrainerConfig.slice_metrics."""
+    """Metrics that gates ask of this slice: only these go into the termination message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,9 +142,9 @@ class MeasuredSlice:
     """The champion's, on the same rows."""
     differences: Mapping[str, Difference] = field(default_factory=dict)
 
-    def to_result(self, metrics: Sequence[str]) -> SliceResult:
-        """For the termination message: of the metrics only those that gates ask of the slice, or else `metrics`."""
-        wanted = self.slice.config.metrics or metrics
+    def to_result(self) -> SliceResult:
+        """For the termination message: of the metrics only those that gates ask of the slice."""
+        wanted = self.slice.config.metrics
         return SliceResult(
             name=self.slice.config.name,
             rows=len(self.slice.rows),

@@ -44,8 +44,10 @@ class CurvePoint:
 def measure_learning(run: Finished, jobs: int | None = None) -> tuple[tuple[CurvePoint, ...], str | None]:
     """The points, fewest rows first, and, when there are fewer than two, why.
 
-    `jobs` threads fit where the estimator can. The same run gives the same points.
+    `jobs` fits run side by side. The same run gives the same points.
     """
+    from joblib import Parallel, delayed
+
     part = run.parts.train
     if not run.trials:
         return (), "the model was trained by an image of its own"
@@ -67,14 +69,13 @@ def measure_learning(run: Finished, jobs: int | None = None) -> tuple[tuple[Curv
     held_out = part.take(split.test)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what scikit-learn warns of, it has warned of the model itself
-        points = [
-            point
+        # Side by side: one fit after the other would leave cores idle with most estimators.
+        points = Parallel(n_jobs=jobs or 1, prefer="threads")(
+            delayed(_measure)(run, run.trials[0], part.take(rows), held_out)
             for rows in _growing(part, split.train, run)
-            if (point := _measure(run, run.trials[0], part.take(rows), held_out, jobs)) is not None
-        ]
-    if len(points) < 2:
-        return (), "the training part is too small to learn from shares of it"
-    return tuple(points), None
+        )
+    measured = tuple(point for point in points if point is not None)
+    return (measured, None) if len(measured) > 1 else ((), "the training part is too small to learn from shares of it")
 
 
 def _growing(part: Labelled, learnt: Positions, run: Finished) -> Iterator[Positions]:
@@ -98,13 +99,13 @@ def _growing(part: Labelled, learnt: Positions, run: Finished) -> Iterator[Posit
         yield rows[::-1] if part.times is not None else rows
 
 
-def _measure(run: Finished, trial: Trial, learnt: Labelled, held_out: Labelled, jobs: int | None) -> CurvePoint | None:
+def _measure(run: Finished, trial: Trial, learnt: Labelled, held_out: Labelled) -> CurvePoint | None:
     """None when so few rows can't be learnt from."""
     classes = run.answers.classes
     if classes is not None and len(set(learnt.target.tolist())) < len(classes):
         return None
     try:
-        fitted = fit(trial, learnt.rows, learnt.target, jobs=jobs, weights=learnt.weights)
+        fitted = fit(trial, learnt.rows, learnt.target, jobs=1, weights=learnt.weights)
         judged = [answer(trial, fitted, rows.rows, rows.target, classes, rows.weights) for rows in (learnt, held_out)]
     except RefusedError as exc:
         logger.info("a point of the learning curve is left out", extra={"rows": len(learnt.target), "why": exc.message})

@@ -230,7 +230,7 @@ def judge_version(
         format=run.format,
         format_message=run.export.message,
         data_digest=digest_rows(dataset.columns, parts),
-        slices=tuple(found.to_result(run.config.slice_metrics) for found in slices),
+        slices=tuple(found.to_result() for found in slices),
         compressions=run.compressions,
         findings=(*dataset.findings, *noise)[:MOST_FINDINGS],
         trials=len(run.trials),

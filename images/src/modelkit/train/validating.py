@@ -131,7 +131,8 @@ def check_noise(
         limit=limit,
         message=f"the labels of {config.data.target!r} are hardly found any more: on {len(answers.truth)} rows the "
         f"skill of the new version is {now:.3f}, that of {known.baseline.name} {theirs:.3f}, which was {then:.3f} on "
-        f"its own test part; below {limit:.3f} the labels look wrong: check them, or set validation.labelNoise to Ignore",
+        f"its own test part; below {limit:.3f} the labels look wrong: check them, or set validation.labelNoise to "
+        "Ignore",
         severe=validation.label_noise == FAIL,
     )
     refuse_severe([found])
