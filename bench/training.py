@@ -139,7 +139,17 @@ def environment(config: TrainerConfig, folder: Path) -> dict[str, str]:
         "MODELLOOP_CONFIG": dumps(config),
         "MODELLOOP_TERMINATION_LOG": str(folder / "termination.json"),
         "ORT_DISABLE_TELEMETRY": "1",
+        "MODELLOOP_FONTS": str(find_fonts(folder)),
     }
+
+
+def find_fonts(folder: Path) -> Path:
+    """matplotlib's list of fonts, which the trainer's image has, too."""
+    fonts = folder / "fonts"
+    if not fonts.exists():
+        environ = {"PATH": os.environ["PATH"], "MPLCONFIGDIR": str(fonts)}
+        subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], env=environ, check=True)
+    return fonts
 
 
 def run_ours(config: TrainerConfig, folder: Path, module: str = "modelkit.train") -> tuple[float, float, str]:

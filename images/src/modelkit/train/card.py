@@ -242,8 +242,11 @@ def _reproduce(run: Finished) -> str:
     else:
         params = _params(config.custom.params) if config.custom else ""
         learning = [f"- Seed {config.seed}, test part {config.test_fraction:g}, {params} of the custom image"]
+    origin = config.origin
     lines = [
         *learning,
+        *([f"- Image `{origin.image}`"] if origin and origin.image else []),
+        *([f"- Revision `{origin.revision}`"] if origin and origin.revision else []),
         f"- Data digest `{run.result.data_digest}`",
         "- Packages: " + ", ".join(f"{name} {version}" for name, version in run.packages.items()),
     ]

@@ -22,7 +22,7 @@ from modelkit.train.search import Trial, answer, fit
 
 logger = logging.getLogger(__name__)
 
-SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
+SHARES = (0.1, 0.2, 0.4, 0.6, 1.0)
 _HELD_OUT = 0.2
 _FEWEST_ROWS = 50
 """Of fewer training rows the points would be noise."""

@@ -7,11 +7,13 @@ here and nowhere else in a run.
 import io
 import os
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,12 @@ _SETTINGS: dict[str, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }
+
+_WIDTH, _GAP, _LETTER, _LINE_HEIGHT = 4.4, 0.14, 0.075, 0.19
+"""Inches, at 9 points."""
+_LETTERS_OF_A_NUMBER = 6
+FONTS_VARIABLE = "MODELLOOP_FONTS"
+"""Folder of matplotlib's list of fonts, where there is one."""
 
 Draw = Callable[[Any], None]
 """Draws into matplotlib's axes."""
@@ -330,6 +338,7 @@ def _canvas() -> Iterator[Callable[[str, Draw, float], str]]:
         warnings.simplefilter("ignore")  # of glyphs that its font doesn't have: the reader's browser has them
         # A pod's root is read-only; without a writable folder matplotlib warns and makes one that it leaves behind.
         os.environ.setdefault("MPLCONFIGDIR", folder)
+        _bring_fonts(Path(folder))
         import matplotlib as mpl
 
         mpl.use("svg")
@@ -338,8 +347,10 @@ def _canvas() -> Iterator[Callable[[str, Draw, float], str]]:
         def render(key: str, draw: Draw, height: float) -> str:
             settings: Any = _SETTINGS | {"svg.hashsalt": key}
             with mpl.rc_context(settings):
-                figure = Figure(figsize=(4.4, height), layout="constrained")
-                draw(figure.add_subplot())
+                figure = Figure(figsize=(_WIDTH, height))
+                axes = figure.add_subplot()
+                draw(axes)
+                _make_room(axes, height)
                 file = io.StringIO()
                 figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
             return _inline(file.getvalue(), key)
@@ -349,6 +360,26 @@ def _canvas() -> Iterator[Callable[[str, Draw, float], str]]:
         finally:
             if os.environ.get("MPLCONFIGDIR") == folder:
                 del os.environ["MPLCONFIGDIR"]
+
+
+def _bring_fonts(folder: Path) -> None:
+    """Spare matplotlib from reading every font anew: the image holds what it found when it was built."""
+    if (found := os.environ.get(FONTS_VARIABLE)) is not None:
+        for file in Path(found).glob("fontlist-*.json"):
+            shutil.copy(file, folder)
+
+
+def _make_room(axes: Any, height: float) -> None:
+    """Margins that the labels need, by their letters: matplotlib's own layouts draw every picture twice to know."""
+    y_letters = max((len(label.get_text()) for label in axes.get_yticklabels()), default=0) or _LETTERS_OF_A_NUMBER
+    x_labels = [label for label in axes.get_xticklabels() if label.get_text()]
+    upright = bool(x_labels) and x_labels[0].get_rotation() == 90
+    x_room = _LETTER * max(len(label.get_text()) for label in x_labels) if upright else _LINE_HEIGHT
+    left = _GAP + _LETTER * y_letters + (_LINE_HEIGHT if axes.get_ylabel() else 0)
+    bottom = _GAP + x_room + (_LINE_HEIGHT if axes.get_xlabel() else 0)
+    axes.figure.subplots_adjust(
+        left=min(left / _WIDTH, 0.6), right=1 - _GAP / _WIDTH, bottom=min(bottom / height, 0.6), top=1 - _GAP / height
+    )
 
 
 def _inline(svg: str, key: str) -> str:

@@ -287,6 +287,8 @@ def version_metadata(config: TrainerConfig, result: TrainingResult) -> dict[str,
         RUN: _run_identity(config),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "origin": to_plain(config.origin) if config.origin else None,
         _RESULT: to_plain(result),
     }
 

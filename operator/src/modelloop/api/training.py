@@ -227,6 +227,30 @@ class RunStatus(ApiModel):
     progress: RunProgress | None = None
 
 
+class DataFinding(ApiModel):
+    """Something about a run's data that isn't as expected."""
+
+    column: Annotated[str, Field(max_length=256, description="Empty: the rows as a whole.")] = ""
+    rule: Annotated[str, Field(max_length=64)]
+    value: float | None = None
+    limit: float | None = None
+    message: Annotated[str, Field(max_length=512)] = ""
+    severe: Annotated[bool, Field(description="The run was refused for it; else it is a warning.")] = False
+
+
+class CompressionRecord(ApiModel):
+    """One step of `spec.compress`, taken or not."""
+
+    method: Annotated[str, Field(max_length=32)]
+    accepted: bool
+    drop: Annotated[float, Field(description="Loss of the primary metric, in its own unit; negative is a gain.")]
+    bytes_before: Annotated[int, Field(ge=0)]
+    bytes_after: Annotated[int, Field(ge=0)]
+    seconds_before: Annotated[float, Field(ge=0, description="To answer one row.")]
+    seconds_after: Annotated[float, Field(ge=0)]
+    message: Annotated[str | None, Field(max_length=512)] = None
+
+
 class RunRecord(ApiModel):
     """A run that has ended."""
 
@@ -256,6 +280,11 @@ class RunRecord(ApiModel):
     feedback_rows: Annotated[int, Field(ge=0)] = 0
     format: Annotated[str | None, Field(max_length=32)] = None
     failed_gates: Annotated[tuple[FailedGate, ...], Field(max_length=24)] = ()
+    findings: Annotated[
+        tuple[DataFinding, ...], Field(max_length=5, description="Of the data's validation, the severe ones first.")
+    ] = ()
+    trials: Annotated[int, Field(ge=0, description="Parameter sets that were tried.")] = 0
+    compressions: Annotated[tuple[CompressionRecord, ...], Field(max_length=3)] = ()
     task: Annotated[str | None, Field(max_length=32)] = None
     feedback: Annotated[Feedback | None, Field(description="The captured rows it learned from.")] = None
     storage: Annotated[Storage | None, Field(description="Where its version is stored; the default when absent.")] = (

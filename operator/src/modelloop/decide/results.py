@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from modelkit.contract.codec import ContractError
 from modelkit.contract.result import TrainingResult, read_termination_message
 from modelloop.api.common import Storage
-from modelloop.api.training import RunRecord, RunStatus
+from modelloop.api.training import CompressionRecord, DataFinding, RunRecord, RunStatus
 from modelloop.decide.gates import Judgement, judge
-from modelloop.decide.pods import find_problem, find_stated_failure, newest
+from modelloop.decide.pods import ObservedPod, find_problem, find_stated_failure, newest
 from modelloop.decide.reasons import Reason
 from modelloop.decide.runs import ObservedJob, ObservedTraining, find_run_problem
 
@@ -109,10 +109,54 @@ def _failure(observed: ObservedTraining, run: RunStatus, job: ObservedJob, now: 
         return _record(run, now, verdict="Failed", reason=Reason.DEADLINE_EXCEEDED, message=message)
     pod = newest(pod for pod in observed.pods if pod.exit_code not in (None, 0))
     problem = (find_stated_failure(pod) or find_problem(pod)) if pod is not None else None
-    if problem is not None:
-        return _record(run, now, verdict="Failed", reason=problem.reason, message=problem.message)
+    if pod is not None and problem is not None:
+        findings = _stated_findings(pod)
+        return _record(run, now, verdict="Failed", reason=problem.reason, message=problem.message, findings=findings)
     message = f"Job {run.job!r} failed: {job.message or 'no details'}"
     return _record(run, now, verdict="Failed", reason=job.reason or Reason.EXITED, message=message)
+
+
+def _stated_findings(pod: ObservedPod) -> tuple[DataFinding, ...]:
+    """What a refused run found in its data; nothing when it ended otherwise."""
+    try:
+        return _findings(read_termination_message(pod.terminated_message))
+    except (ContractError, ValidationError):
+        return ()
+
+
+def _findings(result: TrainingResult) -> tuple[DataFinding, ...]:
+    return tuple(
+        DataFinding(
+            column=found.column[:256],
+            rule=found.rule[:64],
+            value=_number(found.value),
+            limit=_number(found.limit),
+            message=found.message[:512],
+            severe=found.severe,
+        )
+        for found in sorted(result.findings, key=lambda found: not found.severe)[:5]
+    )
+
+
+def _number(value: float | None) -> float | None:
+    return round(value, DECIMALS) if value is not None and math.isfinite(value) else None
+
+
+def _compressions(result: TrainingResult) -> tuple[CompressionRecord, ...]:
+    return tuple(
+        CompressionRecord(
+            method=step.method[:32],
+            accepted=step.accepted,
+            drop=round(step.drop, DECIMALS),
+            bytes_before=step.bytes_before,
+            bytes_after=step.bytes_after,
+            seconds_before=step.seconds_before,
+            seconds_after=step.seconds_after,
+            message=step.message[:512] if step.message else None,
+        )
+        for step in result.compressions[:3]
+        if math.isfinite(step.drop)
+    )
 
 
 def _record(run: RunStatus, now: datetime, *, verdict: str, reason: str, message: str, **fields: Any) -> RunRecord:
@@ -157,6 +201,9 @@ def _judged_record(run: RunStatus, result: TrainingResult, judgement: Judgement,
         feedback_rows=result.feedback_rows,
         format=result.format,
         failed_gates=judgement.failed[:24],
+        findings=_findings(result),
+        trials=result.trials,
+        compressions=_compressions(result),
         task=result.task,
         feedback=run.feedback,
         storage=None if run.storage == Storage() else run.storage,
