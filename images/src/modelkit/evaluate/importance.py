@@ -1,11 +1,13 @@
 """Permutation importance: what a model loses when one column's values are shuffled.
 
 Breiman, Random Forests, 2001; the same measure as scikit-learn's `permutation_importance`, but of any function that
-answers rows, so that the exported model is explained, and with one call for all repeats of a column.
+answers rows, so that the exported model is explained.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -36,11 +38,12 @@ def permutation_importance(
     seed: int,
     repeats: int = 5,
     weights: Array | None = None,
+    jobs: int = 1,
 ) -> list[Importance]:
     """Importance of each of `columns`, largest first; empty when the metric can't be computed.
 
-    `predict(rows, truth)` gives the answers to rows [m, columns]. At most 2,000 of the rows are used, drawn with
-    `seed`. `weights` ([m], or None) are the rows' weights in the metric.
+    `predict(rows, truth)` gives the answers to rows [m, columns], and is called by `jobs` threads at a time. At most
+    2,000 of the rows are used, drawn with `seed`. `weights` ([m], or None) are the rows' weights in the metric.
     """
     generator = np.random.default_rng(seed)
     if len(rows) > _MOST_ROWS:
@@ -49,19 +52,19 @@ def permutation_importance(
     base = compute_metrics(replace(predict(rows, truth), weights=weights), (metric,)).get(metric)
     if base is None:
         return []
-    stacked, repeated = np.tile(rows, (repeats, 1)), np.tile(truth, repeats)
+
+    def measure(index: int, values: Array) -> float | None:
+        shuffled = rows.copy()
+        shuffled[:, index] = values
+        return compute_metrics(replace(predict(shuffled, truth), weights=weights), (metric,)).get(metric)
+
     found = []
-    for index, name in enumerate(columns):
-        column = rows[:, index]
-        stacked[:, index] = np.concatenate([generator.permutation(column) for _ in range(repeats)])
-        answers = replace(predict(stacked, repeated), weights=None if weights is None else np.tile(weights, repeats))
-        losses = [
-            improvement(metric, base, value)
-            for part in np.split(np.arange(len(repeated)), repeats)
-            if (value := compute_metrics(select(answers, part), (metric,)).get(metric)) is not None
-        ]
-        stacked[:, index] = np.tile(column, repeats)
-        found.append(Importance(name, float(np.mean(losses)), float(np.std(losses))))
+    with ThreadPoolExecutor(jobs) as pool:
+        for index, name in enumerate(columns):
+            drawn = [generator.permutation(rows[:, index]) for _ in range(repeats)]
+            values = pool.map(partial(measure, index), drawn)
+            losses = [improvement(metric, base, value) for value in values if value is not None]
+            found.append(Importance(name, float(np.mean(losses)), float(np.std(losses))))
     return sorted(found, key=lambda entry: (-entry.mean, entry.name))
 
 

@@ -32,8 +32,8 @@ _CONFIDENCE = 0.95
 
 
 def build_files(run: Finished, jobs: int | None = None) -> dict[str, bytes]:
-    """Every file of the version but the manifest; `jobs` threads fit where an estimator can."""
-    importance = measure_importance(run) if run.is_runnable else []
+    """Every file of the version but the manifest; `jobs` threads work at a time."""
+    importance = measure_importance(run, jobs or 1) if run.is_runnable else []
     metrics = describe_metrics(run) | describe_learning(run, jobs)
     explanation = build_explanation(run, importance) if run.is_runnable else None
     built = {
@@ -129,7 +129,7 @@ def describe_rows(run: Finished) -> dict[str, Any]:
     )
 
 
-def measure_importance(run: Finished) -> list[Importance]:
+def measure_importance(run: Finished, jobs: int) -> list[Importance]:
     """Permutation importance of the model as it will be served, on the evaluation rows."""
     answers = run.answers
 
@@ -140,7 +140,7 @@ def measure_importance(run: Finished) -> list[Importance]:
     names = [column.name for column in run.columns]
     rows = as_array(run.parts.evaluation.rows)
     return permutation_importance(
-        predict, rows, answers.truth, names, run.metric, run.config.seed, weights=answers.weights
+        predict, rows, answers.truth, names, run.metric, run.config.seed, weights=answers.weights, jobs=jobs
     )
 
 

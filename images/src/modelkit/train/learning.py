@@ -22,7 +22,7 @@ from modelkit.train.search import Trial, answer, fit
 
 logger = logging.getLogger(__name__)
 
-SHARES = (0.1, 0.2, 0.4, 0.6, 1.0)
+SHARES = (0.1, 0.25, 0.5, 1.0)
 _HELD_OUT = 0.2
 _FEWEST_ROWS = 50
 """Of fewer training rows the points would be noise."""
@@ -69,12 +69,12 @@ def measure_learning(run: Finished, jobs: int | None = None) -> tuple[tuple[Curv
     held_out = part.take(split.test)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what scikit-learn warns of, it has warned of the model itself
-        # Side by side: one fit after the other would leave cores idle with most estimators.
+        # Side by side, and the longest first: on two cores all others take no longer than it.
         points = Parallel(n_jobs=jobs or 1, prefer="threads")(
             delayed(_measure)(run, run.trials[0], part.take(rows), held_out)
-            for rows in _growing(part, split.train, run)
+            for rows in reversed(list(_growing(part, split.train, run)))
         )
-    measured = tuple(point for point in points if point is not None)
+    measured = tuple(point for point in reversed(points) if point is not None)
     return (measured, None) if len(measured) > 1 else ((), "the training part is too small to learn from shares of it")
 
 
