@@ -24,7 +24,10 @@ from tests.e2e.e2e_space import Kube, Space
 IMAGES = ("operator", "trainer", "server", "monitor")
 KEEP = "MODELLOOP_E2E_KEEP"
 """Set it to keep the cluster `e2e-keep` for the next session: seconds instead of half a minute while writing tests."""
-ORDER = ("minimal", "bad_inputs", "loop", "s3", "digest", "security", "operator", "deletion", "crash")
+ORDER = (
+    "minimal", "bad_inputs", "training", "own_images", "loop", "s3", "digest", "security", "reload", "operator", "deletion",
+    "crash",
+)  # fmt: skip
 _HERE = Path(__file__).parent
 
 

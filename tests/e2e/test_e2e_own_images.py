@@ -76,6 +76,9 @@ def own_training(space: Space, name: str, **spec: Any) -> Object:
 def prepare(space: Space) -> None:
     space.apply(build_secret(KEYS, key_pair()))
     space.apply(own_training(space, NAME), build_deployment(NAME))
+    unservable = own_training(space, UNSERVABLE)
+    unservable["spec"]["params"] = {"C": 2}
+    space.apply(unservable, build_deployment(UNSERVABLE))
 
 
 def test_a_model_of_the_users_own_is_judged_signed_verified_and_served(space: Space) -> None:
@@ -94,9 +97,6 @@ def test_a_model_of_the_users_own_is_judged_signed_verified_and_served(space: Sp
 
 
 def test_a_model_that_our_server_cannot_run_is_kept_and_its_deployment_says_so(space: Space) -> None:
-    body = own_training(space, UNSERVABLE)
-    body["spec"]["params"] = {"C": 2}
-    space.apply(body, build_deployment(UNSERVABLE))
     space.wait_condition("ModelTraining", UNSERVABLE)
     assert space.status("ModelTraining", UNSERVABLE)["history"][0]["format"] == "Custom"
     refused = space.wait_condition("ModelDeployment", UNSERVABLE, "Ready", "False", reason="VersionNotServable")

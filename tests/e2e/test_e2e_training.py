@@ -48,15 +48,21 @@ RICH: Object = {
 def prepare(space: Space) -> None:
     space.apply(build_claim(STORE_CLAIM))
     space.start_tools(data=True)
+    space.begin(lambda: _train(space))
+
+
+def _train(space: Space) -> Object:
+    space.exec(WRITE_CUSTOMERS, f"/data/{FILE}", "3000", "1")
+    space.apply(build_training(NAME, **RICH))
+    status = space.wait_status("ModelTraining", NAME, lambda status: bool(status.get("history")), "the end of the run")
+    record: Object = status["history"][0]
+    return record
 
 
 @pytest.fixture(scope="module")
 def record(space: Space) -> Object:
     """The rich run's record."""
-    space.exec(WRITE_CUSTOMERS, f"/data/{FILE}", "3000", "1")
-    space.apply(build_training(NAME, **RICH))
-    status = space.wait_status("ModelTraining", NAME, lambda status: bool(status.get("history")), "the end of the run")
-    found: Object = status["history"][0]
+    found: Object = space.await_begun()
     return found
 
 
