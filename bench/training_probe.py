@@ -23,7 +23,7 @@ PARTS = {
     "intervals": [("modelkit.train.files", "metric_intervals"), ("modelkit.train.files", "describe_classes")],
     "learning curve": [("modelkit.train.files", "describe_learning")],
     "explanation": [("modelkit.train.files", "build_explanation")],
-    "card": [("modelkit.train.files", "build_card"), ("modelkit.train.files", "build_page")],
+    "card": [("modelkit.train.files", name) for name in ("build_card", "build_page", "draw_pictures")],
     "skops": [("modelkit.train.files", "dump_native")],
     "write": [("modelkit.train.run", "write_version")],
 }

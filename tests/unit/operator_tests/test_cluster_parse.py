@@ -269,3 +269,19 @@ def test_any_pod_says_the_same_after_it_was_slimmed(
     parsed = parse_pod(slim("Pod", body))
     assert parsed == parse_pod(body)
     find_problem(parsed)
+
+
+def test_the_time_of_init_containers_that_ended_is_summed_but_for_the_one_that_failed() -> None:
+    def step(name: str, seconds: int, code: int = 0) -> Object:
+        ended = f"2026-03-01T12:00:{seconds:02d}Z"
+        times = {"startedAt": "2026-03-01T12:00:00Z", "finishedAt": ended, "exitCode": code}
+        return {"name": name, "state": {"terminated": times}}
+
+    body = pod({"waiting": {"reason": "PodInitializing"}})
+    body["spec"]["initContainers"] = [{"name": name} for name in ("prepare", "stage", "custom")]
+    body["status"]["initContainerStatuses"] = [step("prepare", 10), step("stage", 5), step("custom", 30)]
+    assert parse_pod(slim("Pod", body)).steps_seconds == 45
+    body["status"]["initContainerStatuses"][2] = step("custom", 30, code=1)
+    failed = parse_pod(slim("Pod", body))
+    assert (failed.init_container, failed.steps_seconds) == ("custom", 15)
+    assert failed.started is not None

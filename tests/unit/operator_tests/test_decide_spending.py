@@ -12,7 +12,7 @@ from modelloop.api.lifecycle import Budget, Costs, Spending
 from modelloop.api.training import ModelTrainingStatus
 from modelloop.decide.reasons import ConditionType
 from modelloop.decide.results import RESULT_GRACE
-from modelloop.decide.spending import MAX_SPENDINGS, find_exhausted, keep_account, price_usage
+from modelloop.decide.spending import MAX_SPENDINGS, find_exhausted, keep_account, measure_cost, price_usage
 from tests.unit.operator_tests.operator_states import NOW, ended_pod, pod, result, training_spec
 from tests.unit.operator_tests.training_world import TrainingWorld, begun, condition, last, trained
 
@@ -76,6 +76,17 @@ def test_a_pod_that_left_no_measurement_counts_with_its_time_by_its_cpus() -> No
     assert last(world).verdict == "Failed"
     assert cost is not None
     assert (cost.cpu_seconds, cost.estimated) == (0.25 * 3600 + 4 * 1800, True)
+
+
+def test_the_users_own_containers_count_with_their_time() -> None:
+    world = begun()
+    world.wait(HOUR)
+    ended = replace(ended_pod(measured(0.5)), steps_seconds=1800.0)  # type: ignore[arg-type]
+    assert world.status.run is not None
+    observed = replace(world.observe(), pods=(ended,), cpus=2.0, memory_gib=4.0)
+    cost = measure_cost(observed, world.status.run, None, NOW)
+    assert cost is not None
+    assert (cost.cpu_seconds, cost.memory_gib_seconds, cost.estimated) == (1800 + 3600, 1800 + 7200, True)
 
 
 def test_without_pods_the_time_of_the_job_counts_for_workers_too() -> None:

@@ -91,6 +91,17 @@ def _holds_up(state: Object) -> bool:
     return bool(waiting.get("reason", "PodInitializing") != "PodInitializing" or terminated.get("exitCode", 0))
 
 
+def _steps_seconds(status: Object, speaker: str) -> float:
+    """How long init containers ran that have ended, but for the one that speaks for the pod."""
+    seconds = 0.0
+    for item in status.get("initContainerStatuses") or []:
+        terminated = (item.get("state") or {}).get("terminated") or {}
+        began, ended = _time_in(terminated, "startedAt"), _time_in(terminated, "finishedAt")
+        if item.get("name") != speaker and began is not None and ended is not None:
+            seconds += max((ended - began).total_seconds(), 0.0)
+    return seconds
+
+
 def parse_pod(pod: Object) -> ObservedPod:
     """The parts of a pod and of its main container that decisions need."""
     spec, status, metadata = pod.get("spec", {}), pod.get("status", {}), pod["metadata"]
@@ -123,6 +134,7 @@ def parse_pod(pod: Object) -> ObservedPod:
         terminated_message=(terminated.get("message") or "")[:MAX_TERMINATION],
         started=_time_in(state.get("running") or terminated, "startedAt"),
         finished=None if "running" in state else _time_in(terminated, "finishedAt"),
+        steps_seconds=_steps_seconds(status, first),
         image_id=(container.get("imageID") or "").removeprefix("docker-pullable://"),
         running="running" in state,
         ready=ready.get("status") == "True" and "deletionTimestamp" not in metadata,

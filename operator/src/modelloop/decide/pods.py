@@ -40,6 +40,8 @@ class ObservedPod:
     """When its main container, or its last one that ended, began."""
     finished: datetime | None = None
     """When that ended; None while it runs."""
+    steps_seconds: float = 0.0
+    """How long the init containers before it ran, in all."""
     image_id: str = ""
     """The image that runs, by its digest, as the container runtime says."""
     running: bool = False

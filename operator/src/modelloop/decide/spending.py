@@ -32,7 +32,8 @@ class Exhausted:
 def measure_cost(observed: ObservedTraining, run: RunStatus, job: ObservedJob | None, now: datetime) -> RunCost | None:
     """What a run that ended used; None when no pod of it ever ran.
 
-    A pod that left no measurement counts with its time by the CPU and memory it was given, and so do workers then.
+    A pod that left no measurement counts with its time by the CPU and memory it was given, and so do workers then, and
+    the user's own containers that ran before the trainer's.
     """
     cpu = memory = 0.0
     estimated = False
@@ -42,8 +43,9 @@ def measure_cost(observed: ObservedTraining, run: RunStatus, job: ObservedJob | 
             seconds = _seconds(pod.started, pod.finished, now)
             estimated = estimated or seconds > 0
             usage = _estimate(observed, run, seconds)
-        cpu += usage.cpu_seconds
-        memory += usage.memory_gib_seconds
+        cpu += usage.cpu_seconds + pod.steps_seconds * observed.cpus
+        memory += usage.memory_gib_seconds + pod.steps_seconds * observed.memory_gib
+        estimated = estimated or pod.steps_seconds > 0
     if not observed.pods and job is not None and job.state != "Active":
         usage = _estimate(observed, run, _seconds(job.started, job.ended, now))
         cpu, memory, estimated = usage.cpu_seconds, usage.memory_gib_seconds, True
