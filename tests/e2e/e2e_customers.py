@@ -24,6 +24,15 @@ for index in range(rows):
 open(path, "w").write("\\n".join(lines) + "\\n")
 """
 """Program of the pod of tools: path, number of rows, seed."""
+WRITE_LARGE = """
+import sys
+import numpy as np, pandas as pd
+
+values = np.random.default_rng(0).normal(size=(1_000_000, 40))
+frame = pd.DataFrame(values, columns=[f"x{index}" for index in range(40)])
+frame.assign(target=(values[:, 0] > 0).astype(int)).to_parquet(sys.argv[1])
+"""
+"""Program of the pod of tools: some 320 MB of numbers at the path."""
 SENIORS = {"name": "seniors", "column": "age", "min": 60}
 ROW = {
     "age": 71,

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.e2e_customers import ROW, SENIORS, WRITE_CUSTOMERS
+from tests.e2e.e2e_customers import ROW, SENIORS, WRITE_CUSTOMERS, WRITE_LARGE
 from tests.e2e.e2e_manifests import build_claim, build_deployment, build_training
 from tests.e2e.e2e_space import DATA_CLAIM, STORE_CLAIM, Space
 
@@ -137,3 +137,15 @@ def test_data_that_breaks_its_rules_is_refused_and_the_champion_stays(space: Spa
     assert space.status("ModelTraining", NAME)["champion"]["number"] == record["number"]
     jobs = [job for job in space.objects("Job") if job["metadata"]["name"].startswith(NAME)]
     assert max(job["status"].get("failed", 0) for job in jobs) == 1, "data that is bad was tried again"
+
+
+def test_data_over_the_pods_memory_is_refused_before_the_node_kills_it(space: Space) -> None:
+    space.exec(WRITE_LARGE, "/data/large.parquet")
+    data = {"uri": f"pvc://{DATA_CLAIM}/large.parquet", "target": "target"}
+    space.apply(build_training("large", data=data, resources={"limits": {"memory": "512Mi"}}))
+    failed = space.wait_condition("ModelTraining", "large", "RunSucceeded", "False")
+    assert failed["reason"] == "DataTooLarge", failed
+    assert "GiB" in failed["message"]
+    assert "512" in failed["message"]
+    (job,) = [job for job in space.objects("Job") if job["metadata"]["name"].startswith("large")]
+    assert job["status"]["failed"] == 1
