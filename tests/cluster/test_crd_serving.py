@@ -59,7 +59,7 @@ def test_defaults_keep_what_is_said(api: Api, namespace: str) -> None:
 @pytest.mark.parametrize(
     ("short", "columns"),
     [
-        ("mt", ["NAME", "READY", "REASON", "CHAMPION", "METRIC", "VALUE", "RUN", "AGE"]),
+        ("mt", ["NAME", "READY", "REASON", "CHAMPION", "METRIC", "VALUE", "RUN", "PROGRESS", "AGE"]),
         ("md", ["NAME", "READY", "REASON", "STABLE", "CANDIDATE", "PODS", "AGE"]),
         ("mm", ["NAME", "READY", "HEALTHY", "REASON", "SCHEDULE", "RETRAINS", "LAST", "AGE"]),
     ],
