@@ -163,7 +163,7 @@ def _uri(body: Object) -> None:
     [
         (_typo, ("unknown field", "spec.candidats")),
         (_estimator, ("spec.candidates[0].estimator", "LogisticRegresion", '"LogisticRegression"')),
-        (_uri, ("spec.data.uri", "must start with builtin://, pvc:// or s3://")),
+        (_uri, ("spec.data.uri", "must start with builtin://, pvc://, s3://, gs://, az://, https:// or work://")),
     ],
     ids=["unknown field", "unknown estimator", "data address"],
 )

@@ -29,6 +29,8 @@ LINE_COPIES = 2
 
 _SAMPLE_BYTES = 1024 * 1024
 _SAMPLE_ROWS = 2_000
+_BUFFER_BYTES = 64 * 1024
+"""What of a Parquet file's column is read at once."""
 _NUMBER_BYTES = 8
 _TEXT_BYTES = 57
 """Of a Python text beside its characters (49), and the reference to it (8)."""
@@ -143,32 +145,59 @@ class _Ratio:
 
 def _measure(file: SourceFile) -> _Ratio:
     try:
-        frame, stored, text = _sample_parquet(file) if file.format == PARQUET else _sample_lines(file)
+        return _measure_parquet(file) if file.format == PARQUET else _measure_lines(file)
     except RefusedError:
         # A sample may be cut within a value; the reader has the last word on the whole file.
         return _Ratio(_UNKNOWN_RATIO, 0.0, LINE_COPIES)
-    numbers, texts = bytes_in_memory(frame)
-    # Parquet has the rows a second time as an Arrow table.
-    reading = numbers + texts if file.format == PARQUET else LINE_COPIES * text
-    return _Ratio(numbers / stored, texts / stored, reading / stored)
 
 
-def _sample_parquet(file: SourceFile) -> tuple[pd.DataFrame, float, int]:
-    """Some rows, and how many stored bytes are theirs; no text."""
+def _measure_parquet(file: SourceFile) -> _Ratio:
+    """Numbers as the file's footer counts them; texts by a sample of one column after another.
+
+    To read rows of all columns at once would take a page and a dictionary of each, and without a buffer size even all
+    of their bytes: in a small pod the sample itself could be what the node kills it for.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     source = file.open() if file.scheme == "file" else pa.PythonFile(_Parts(file), mode="r")
     try:
-        parquet = pq.ParquetFile(source, buffer_size=64 * 1024)
-        rows, groups = parquet.metadata.num_rows, range(min(1, parquet.num_row_groups))
-        batch = next(parquet.iter_batches(batch_size=_SAMPLE_ROWS, row_groups=groups), None)
+        parquet = pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
+        names = [field.name for field in schema if not _is_number(field.type)]
+        numbers = _NUMBER_BYTES * rows * (len(schema) - len(names))
+        texts = sum(rows * _sample_column(parquet, name, file.name) for name in dict.fromkeys(names))
     except (pa.ArrowException, OSError) as exc:
         raise RefusedError("DataUnreadable", "no sample can be read") from exc
-    if batch is None:
-        return pd.DataFrame(), 1.0, 0
-    frame = to_frame(pa.Table.from_batches([batch]), file.name)
-    return frame, file.size * len(frame) / rows, 0
+    # Reading has the rows a second time, as an Arrow table.
+    return _Ratio(numbers / file.size, texts / file.size, (numbers + texts) / file.size)
+
+
+def _is_number(kind: Any) -> bool:
+    from pyarrow import types
+
+    tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_temporal)
+    return any(is_number(kind) for is_number in tests)
+
+
+def _sample_column(parquet: Any, name: str, file_name: str) -> float:
+    """Bytes that one row's text of the column takes, by the first rows of the file."""
+    import pyarrow as pa
+
+    groups = range(min(1, parquet.num_row_groups))
+    batches = parquet.iter_batches(batch_size=_SAMPLE_ROWS, row_groups=groups, columns=[name], use_threads=False)
+    batch = next(batches, None)
+    if not batch:
+        return 0.0
+    frame = to_frame(pa.Table.from_batches([batch]).select([name]), file_name)
+    numbers, texts = bytes_in_memory(frame)
+    return (numbers + texts) / len(frame)
+
+
+def _measure_lines(file: SourceFile) -> _Ratio:
+    frame, stored, text = _sample_lines(file)
+    numbers, texts = bytes_in_memory(frame)
+    return _Ratio(numbers / stored, texts / stored, LINE_COPIES * text / stored)
 
 
 def _sample_lines(file: SourceFile) -> tuple[pd.DataFrame, float, int]:
