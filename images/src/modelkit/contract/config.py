@@ -167,27 +167,87 @@ class TrainerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureConfig:
-    """Which requests are written to the store."""
+    """Which requests are written to the store, and what of them."""
 
     sample_percent: int = 100
     flush_seconds: float = 5.0
     max_queue: int = 10_000
     """Rows waiting to be written; more are dropped and counted."""
+    drop: tuple[str, ...] = ()
+    """Columns that are never written."""
+    hash: tuple[str, ...] = ()
+    """Columns of which only a keyed hash is written (HMAC-SHA-256 under `key_path`)."""
+    key_path: str | None = None
+    """File with the key of `hash`."""
+    retention_seconds: float | None = None
+    """Segments that are older are removed; None: kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
-    """What one request may ask of the server."""
+    """What clients may ask of the server."""
 
+    max_header_bytes: int = 16_384
+    """Of a request's line and headers: 431."""
     max_body_bytes: int = 1_048_576
+    """Also after decompression: 413."""
     max_rows: int = 10_000
+    max_depth: int = 64
+    """How deep JSON may be nested: 422."""
+    max_text_bytes: int = 65_536
+    """Of one text value: 422."""
     max_concurrent: int = 64
+    """Inference requests that are answered or wait: 503."""
+    max_connections: int = 4_096
+    header_seconds: float = 10.0
+    """For a request's line and headers, from its first byte or the connection's beginning: 408."""
+    body_seconds: float = 30.0
+    """408."""
     inference_seconds: float = 30.0
+    """504."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchingConfig:
+    """Requests that wait at the same time are answered by one call of the model."""
+
+    max_rows: int = 256
+    """In one call; 1: none are put together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """Files of a Secret of type kubernetes.io/tls. They are read again when they change."""
+
+    certificate_path: str
+    key_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthConfig:
+    """Who may ask: requests with one of these bearer tokens. Probes and metrics are open."""
+
+    directory: str
+    """A mounted Secret: every value of it is a token. Read again when it changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeConfig:
+    """Another model server in the same pod, which the server asks instead of loading the model."""
+
+    address: str
+    """`http://127.0.0.1:<port>`."""
+    protocol: str
+    """V2 (Open Inference Protocol, JSON over REST), V1 (TensorFlow Serving's REST form) or Raw: everything that isn't
+    one of the server's own paths is passed on as it is."""
+    model_name: str
+    """As the runtime knows the model."""
+    timeout_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """One model version behind REST."""
+    """One model version behind REST and gRPC."""
 
     namespace: str
     deployment: str
@@ -196,10 +256,14 @@ class ServerConfig:
     store: StoreConfig
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
     drain_seconds: float = 5.0
     """After SIGTERM: how long the pod answers on while endpoints forget it."""
     public_key: str | None = None
     """Path of a PEM file: only a version whose manifest is signed by this key is served."""
+    tls: TlsConfig | None = None
+    auth: AuthConfig | None = None
+    runtime: RuntimeConfig | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ DATA_ENV_PREFIX = "MODELLOOP_DATA_"
 """The keys of the data source's Secret arrive with this prefix."""
 
 HTTP_PORT = 8080
+GRPC_PORT = 8081
 METRICS_PORT = 9090
 """Where trainer pods answer /metrics; the server answers it on HTTP_PORT."""
 

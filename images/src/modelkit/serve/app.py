@@ -41,6 +41,7 @@ from modelkit.serve.http import (
     read_body,
     send_response,
 )
+from modelkit.serve.question import Question, Reply, Request
 from modelkit.serve.service import Answered, Service
 from modelkit.serve.v2 import model_metadata, server_metadata
 from modelkit.serve.warmup import Cost
@@ -66,19 +67,21 @@ _STATUS = MappingProxyType(
 _CLOSING = (BodyTooLargeError, BodyTimeoutError)
 """Errors that end the connection, because the client may still be sending."""
 
-Work = Callable[[bytes, str], Answered]
+Parse = Callable[[Request], Question]
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """What a path does: one of `get` and `post`."""
+    """What a path does: one of `get`, `ask` and `post`."""
 
     name: str
     """For metrics; never a client's path."""
     get: Callable[[], Response] | None = None
-    post: Work | None = None
+    ask: Parse | None = None
+    """Inference."""
+    post: Callable[[Request], Reply] | None = None
+    """Anything else with a body."""
     status: int = 200
-    is_inference: bool = False
 
     @property
     def allowed(self) -> str:
@@ -131,27 +134,27 @@ class App:
         method = scope["method"]
         if route.get is not None and method in ("GET", "HEAD"):
             return route.get(), head.request_id
-        if route.post is None or method != "POST":
+        if route.get is not None or method != "POST":
             raise WrongMethodError(method, route.allowed)
         check_json(head)
-        body = await read_body(head, receive, self._limits.max_body_bytes)
-        if route.is_inference:
-            answered = await self._infer(route.post, body, head.request_id)
-        else:
-            answered = route.post(body, head.request_id)
-        return Response(route.status, answered.body), answered.request_id
+        request = Request(await read_body(head, receive, self._limits.max_body_bytes), head.request_id)
+        if route.ask is not None:
+            answered = await self._infer(route.ask, request)
+            return _to_response(route, answered.reply), answered.id
+        assert route.post is not None, "a route does one of three things"
+        return _to_response(route, route.post(request)), request.id
 
-    async def _infer(self, work: Work, body: bytes, request_id: str) -> Answered:
+    async def _infer(self, parse: Parse, request: Request) -> Answered:
         if self._active >= self._limits.max_concurrent:
             raise OverloadedError(f"{self._active} requests are being answered, which is the limit; try again")
         self._active += 1
-        if self._cost.seconds(len(body)) <= INLINE_SECONDS:
+        if self._cost.seconds(len(request.body)) <= INLINE_SECONDS:
             try:
-                return work(body, request_id)
+                return self._service.answer(parse(request))
             finally:
                 self._leave()
         loop = asyncio.get_running_loop()
-        future = self._pool.submit(work, body, request_id)
+        future = self._pool.submit(lambda: self._service.answer(parse(request)))
         # The place is taken until the thread is done, which may be after the client was told 504.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
         try:
@@ -171,14 +174,14 @@ class App:
             "/v2": _Route("server_metadata", get=lambda: Response(200, server_metadata())),
             "/v2/health/live": _Route("live", get=lambda: Response(200, orjson.dumps({"live": True}))),
             "/v2/health/ready": _Route("ready", get=lambda: self._ready({"ready": not self.is_draining})),
-            "/predict": _Route("predict", post=service.predict, is_inference=True),
+            "/predict": _Route("predict", ask=service.predict),
             "/feedback": _Route("feedback", post=service.accept_feedback, status=202),
             "/metrics": _Route("metrics", get=self._render_metrics),
         }
         for prefix in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{number}"):
             routes[prefix] = _Route("model_metadata", get=lambda: Response(200, metadata))
             routes[f"{prefix}/ready"] = ready
-            routes[f"{prefix}/infer"] = _Route("infer", post=service.infer, is_inference=True)
+            routes[f"{prefix}/infer"] = _Route("infer", ask=service.infer)
         return routes
 
     def _ready(self, plain: dict[str, object]) -> Response:
@@ -192,6 +195,10 @@ class App:
             name, number = self._service.name, self._service.signature.number
             return UnknownPathError(f"this server has the model {name!r} in version '{number}' and nothing else")
         return UnknownPathError(f"nothing is here; there are {', '.join(sorted(self._routes))}")
+
+
+def _to_response(route: _Route, reply: Reply) -> Response:
+    return Response(route.status, reply.body, reply.content_type, reply.headers)
 
 
 def _error(error: RequestError) -> Response:

@@ -12,6 +12,7 @@ from modelkit.serve.errors import (
     RequestError,
     UnsupportedMediaTypeError,
 )
+from modelkit.serve.question import JSON
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -22,8 +23,6 @@ BODY_SECONDS = 30.0
 _DISCARD_SECONDS = 2.0
 _DISCARD_BYTES = 16 * 1024 * 1024
 """How much of a refused body is read away: a client that is still sending would else never see the answer."""
-
-JSON = b"application/json"
 
 
 class DisconnectedError(RequestError):

@@ -12,13 +12,14 @@ import orjson
 
 from modelkit.artifact.signature import Signature
 from modelkit.contract.config import ServerConfig
-from modelkit.serve.batch import Batch, Features
+from modelkit.serve.batch import Features
 from modelkit.serve.capture import CapturedRequest, RowFormat, SegmentWriter
 from modelkit.serve.errors import OverloadedError
 from modelkit.serve.feedback import parse_feedback
 from modelkit.serve.metrics import ServerMetrics
 from modelkit.serve.model import Answer, Model
 from modelkit.serve.plain import parse_predict, render_predict
+from modelkit.serve.question import Question, Reply, Request
 from modelkit.serve.v2 import parse_infer, render_infer
 
 Clock = Callable[[], datetime]
@@ -33,8 +34,8 @@ def utc_now() -> datetime:
 class Answered:
     """A rendered answer and the id it carries."""
 
-    request_id: str
-    body: bytes
+    id: str
+    reply: Reply
 
 
 class Service:
@@ -62,33 +63,47 @@ class Service:
         self._feedback = feedback
         self._clock = clock
 
-    def predict(self, body: bytes, request_id: str) -> Answered:
-        """Answer a /predict body; raises RequestError."""
-        batch = parse_predict(self.features, body, self._max_rows)
-        answer = self._answer(batch, request_id, len(body))
-        return Answered(request_id, render_predict(self.signature, self.name, answer, request_id))
+    def predict(self, request: Request) -> Question:
+        """The question of a /predict body; raises RequestError."""
+        batch = parse_predict(self.features, request.body, self._max_rows)
+        return Question(
+            request.id,
+            batch,
+            len(request.body),
+            lambda answer: Reply(render_predict(self.signature, self.name, answer, request.id)),
+        )
 
-    def infer(self, body: bytes, request_id: str) -> Answered:
-        """Answer an infer body of the Open Inference Protocol; its own id goes before `request_id`."""
-        request = parse_infer(self.features, self.signature, body, self._max_rows)
-        request_id = request.id or request_id
-        answer = self._answer(request.batch, request_id, len(body))
-        return Answered(request_id, render_infer(self.signature, self.name, answer, request.outputs, request_id))
+    def infer(self, request: Request) -> Question:
+        """The question of an infer body of the Open Inference Protocol; its own id goes before the request's."""
+        found = parse_infer(self.features, self.signature, request.body, self._max_rows)
+        name = found.id or request.id
+        return Question(
+            name,
+            found.batch,
+            len(request.body),
+            lambda answer: Reply(render_infer(self.signature, self.name, answer, found.outputs, name)),
+        )
 
-    def accept_feedback(self, body: bytes, request_id: str) -> Answered:
+    def accept_feedback(self, request: Request) -> Reply:
         """Queue the labels of a /feedback body; raises RequestError, OverloadedError when there is no room."""
-        feedback = parse_feedback(self.signature, body, self._max_rows, self._clock())
-        if not self._feedback.offer(feedback, len(body)):
+        feedback = parse_feedback(self.signature, request.body, self._max_rows, self._clock())
+        if not self._feedback.offer(feedback, len(request.body)):
             raise OverloadedError("feedback can't be stored at the moment; send it again later")
         self.metrics.feedback.inc(feedback.rows)
-        return Answered(request_id, orjson.dumps({"accepted": feedback.rows}))
+        return Reply(orjson.dumps({"accepted": feedback.rows}))
 
-    def _answer(self, batch: Batch, request_id: str, size: int) -> Answer:
-        answer = self.model.predict(batch)
+    def answer(self, question: Question) -> Answered:
+        """Ask the model, count and capture; raises RequestError. Thread-safe."""
+        return Answered(question.id, question.render(self._ask(question)))
+
+    def _ask(self, question: Question) -> Answer:
+        answer = self.model.predict(question.batch)
+        if not question.is_captured:
+            return answer
         self.metrics.observe_predictions(answer.predictions)
         # By the id, so that all rows of a request share their fate and a repeated one has the same.
-        if zlib.crc32(request_id.encode()) % 100 < self._sample_percent:
-            captured = CapturedRequest(self._format, request_id, self._clock(), batch, answer)
-            if not self._requests.offer(captured, size):
-                self.metrics.dropped.inc(batch.rows)
+        if zlib.crc32(question.id.encode()) % 100 < self._sample_percent:
+            captured = CapturedRequest(self._format, question.id, self._clock(), question.batch, answer)
+            if not self._requests.offer(captured, question.size):
+                self.metrics.dropped.inc(question.batch.rows)
         return answer
