@@ -24,6 +24,9 @@ from modelkit.serve.errors import MalformedRequestError
 _KEYS = frozenset({"id", "label", "time"})
 _EXPECTED = 'expected {"id", "label"}, optionally "time", or a list of such objects'
 
+_EXACT = 2**53
+"""Whole numbers up to this are exact in JSON, and can be written to the store as they came."""
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -80,14 +83,14 @@ def _parse_item(signature: Signature, item: Any, index: int, now: datetime) -> l
             raise MalformedRequestError(f"item {index}: unknown field {show(key)}; {_EXPECTED}")
     request_id = check_id(item["id"], f"item {index}: the field 'id'")
     time = now if item.get("time") is None else _parse_label_time(item["time"], index)
-    found = item["label"]
+    found, where = item["label"], f"item {index}: the field 'label'"
     if isinstance(found, list):
         return [
-            Label(request_id, row, _check_label(signature, value, index), time)
+            Label(request_id, row, check_label(signature, value, where), time)
             for row, value in enumerate(found)
             if value is not None
         ]
-    return [Label(request_id, 0, _check_label(signature, found, index), time)]
+    return [Label(request_id, 0, check_label(signature, found, where), time)]
 
 
 def _parse_label_time(found: Any, index: int) -> datetime:
@@ -99,10 +102,11 @@ def _parse_label_time(found: Any, index: int) -> datetime:
     raise MalformedRequestError(f"item {index}: the field 'time' must be an RFC 3339 time such as 2026-03-01T12:00:00Z")
 
 
-def _check_label(signature: Signature, value: Any, index: int) -> Any:
-    """The label in the type of the model's classes (or a number, for a regression).
+def check_label(signature: Signature, value: Any, where: str) -> Any:
+    """The label in the type of the model's classes (or a number, for a regression); raises MalformedRequestError.
 
-    A class that the model doesn't know is accepted: the truth may have changed since it was trained.
+    A class that the model doesn't know is accepted: the truth may have changed since it was trained. `where` is what
+    the error says is wrong.
     """
     kinds = {type(label) for label in signature.classes} if signature.classes else {float}
     if kinds == {str} and isinstance(value, str):
@@ -110,11 +114,11 @@ def _check_label(signature: Signature, value: Any, index: int) -> Any:
     if kinds == {bool} and isinstance(value, bool):
         return value
     if kinds <= {int, float} and isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
-        if kinds == {int} and value == int(value):
+        if kinds == {int} and value == int(value) and abs(value) <= _EXACT:
             return int(value)
         if kinds != {int}:
             return float(value)
     expected = "text" if kinds == {str} else "true or false" if kinds == {bool} else "a number"
     if kinds == {int}:
-        expected = "a whole number"
-    raise MalformedRequestError(f"item {index}: the field 'label' must be {expected}, as the model's own answers are")
+        expected = "a whole number of at most 2**53 in size"
+    raise MalformedRequestError(f"{where} must be {expected}, as the model's own answers are")

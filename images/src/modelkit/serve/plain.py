@@ -24,7 +24,11 @@ _EXPECTED = 'expected {"features": rows}, where rows is a list of lists, a list 
 
 def parse_predict(features: Features, body: bytes, max_rows: int) -> Batch:
     """The rows of a /predict body; raises RequestError."""
-    found = parse_object(body, _KEYS).get("features")
+    return parse_features(features, parse_object(body, _KEYS).get("features"), max_rows)
+
+
+def parse_features(features: Features, found: Any, max_rows: int) -> Batch:
+    """The rows of a body's field `features`: rows, named records, or one of them; raises RequestError."""
     if isinstance(found, dict):
         found = [found]
     if not isinstance(found, list):
