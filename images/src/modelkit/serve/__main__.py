@@ -5,25 +5,21 @@ reason is left in the termination log as {"outcome", "reason", "message"} for th
 """
 
 import gc
-import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 
-from modelkit.artifact.signing import SignatureInvalidError, SignatureMissingError
-from modelkit.artifact.version import ArtifactError, DigestMismatchError, VersionNotFoundError
 from modelkit.contract.environment import ExitCode
-from modelkit.errors import ModelKitError, RefusedError, StoreError, StorePermissionError
+from modelkit.errors import ModelKitError
 from modelkit.logs import set_up_logging
 from modelkit.serve.app import App
 from modelkit.serve.cpu import inference_threads, read_cpu_limit
 from modelkit.serve.loading import load_version
+from modelkit.serve.outcome import exit_code_of, reason_of, write_reason
 from modelkit.serve.server import DrainingServer, bind
 from modelkit.serve.settings import Settings, read_settings, termination_log
 from modelkit.store.store import Store
@@ -32,16 +28,6 @@ logger = logging.getLogger("modelkit.serve")
 
 _SWITCH_SECONDS = 0.001
 """How long a thread may keep the interpreter from the event loop; Python's default is 5 ms."""
-_MESSAGE_CHARACTERS = 1000
-"""The kubelet cuts at 4,096 bytes."""
-_REASONS = {
-    DigestMismatchError: "DigestMismatch",
-    VersionNotFoundError: "VersionNotFound",
-    SignatureInvalidError: "SignatureInvalid",
-    SignatureMissingError: "SignatureMissing",
-    ArtifactError: "BadVersion",
-    StorePermissionError: "PermissionDenied",
-}
 
 
 def main(environ: Mapping[str, str]) -> int:
@@ -54,10 +40,9 @@ def main(environ: Mapping[str, str]) -> int:
     try:
         serve(read_settings(environ), environ)
     except ModelKitError as exc:
-        reason = exc.reason if isinstance(exc, RefusedError) else _REASONS.get(type(exc), "StoreUnavailable")
-        logger.error("the version isn't served", extra={"reason": reason, "cause": str(exc)})
-        _write_reason(termination_log(environ), reason, str(exc))
-        return ExitCode.FAILED if isinstance(exc, StoreError) else ExitCode.REFUSED
+        logger.error("the version isn't served", extra={"reason": reason_of(exc), "cause": str(exc)})
+        write_reason(termination_log(environ), exc)
+        return exit_code_of(exc)
     return ExitCode.DONE
 
 
@@ -86,12 +71,6 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
         server.run(sockets=[listener])
     version.close()
     logger.info("stopped")
-
-
-def _write_reason(path: Path, reason: str, message: str) -> None:
-    text = json.dumps({"outcome": "Failed", "reason": reason, "message": message[:_MESSAGE_CHARACTERS]})
-    with suppress(OSError):  # Outside of a pod there is none.
-        path.write_text(text)
 
 
 def _stop_loading(sig: int, frame: FrameType | None) -> None:
