@@ -40,11 +40,16 @@ class Cluster:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def observe(self, kind: str, body: Object) -> bool:
-        """Take in a new state of an object and wake what depends on it; an old state changes nothing."""
+        """Take in a new state of an object and wake what depends on it; an old state changes nothing.
+
+        Nothing is woken when all that decisions may see of it has stayed the same. Says whether the state was new.
+        """
         key = key_of(kind, body)
         held = self.cache.get(key)
         if not self.cache.put(kind, body):
             return False
+        if held is not None and _is_same(held, self.cache.get(key)):
+            return True
         self.wake_dependents(key, body)
         if held is not None:  # a label that was taken away led to an owner that wants it back
             self._wake_all(set(owners_of(held)) - set(owners_of({**body, "kind": kind})), set())
@@ -169,6 +174,14 @@ class Cluster:
         """Post Events about a custom resource."""
         for event in events:
             self._recorder.record(kind, body, event)
+
+
+def _is_same(held: Object, kept: Object | None) -> bool:
+    """Whether two slim states differ in nothing but their versions."""
+    if kept is None:
+        return False
+    metadata = {**held["metadata"], "resourceVersion": kept["metadata"].get("resourceVersion")}
+    return {**held, "metadata": metadata} == kept
 
 
 def _require_own(desired: Object, found: Object) -> None:

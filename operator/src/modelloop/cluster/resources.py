@@ -41,10 +41,16 @@ SERVICE_ACCOUNT = Resource("ServiceAccount", "", "v1", "serviceaccounts")
 PERSISTENT_VOLUME_CLAIM = Resource("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
 ROLE = Resource("Role", "rbac.authorization.k8s.io", "v1", "roles")
 ROLE_BINDING = Resource("RoleBinding", "rbac.authorization.k8s.io", "v1", "rolebindings")
+HORIZONTAL_POD_AUTOSCALER = Resource("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers")
+POD_DISRUPTION_BUDGET = Resource("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
+NETWORK_POLICY = Resource("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies")
 EVENT = Resource("Event", "", "v1", "events")
 LEASE = Resource("Lease", "coordination.k8s.io", "v1", "leases")
 
 CUSTOM = (MODEL_TRAINING, MODEL_DEPLOYMENT, MODEL_MONITOR)
-CHILDREN = (JOB, CRON_JOB, DEPLOYMENT, POD, SERVICE, SERVICE_ACCOUNT, PERSISTENT_VOLUME_CLAIM, ROLE, ROLE_BINDING)
+CHILDREN = (
+    JOB, CRON_JOB, DEPLOYMENT, POD, SERVICE, SERVICE_ACCOUNT, PERSISTENT_VOLUME_CLAIM, ROLE, ROLE_BINDING,
+    HORIZONTAL_POD_AUTOSCALER, POD_DISRUPTION_BUDGET, NETWORK_POLICY,
+)  # fmt: skip
 WATCHED = CUSTOM + CHILDREN
 BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENT, LEASE)}

@@ -110,4 +110,15 @@ def _pod(body: Object) -> Object:
     }
 
 
-_REDUCERS: dict[str, Callable[[Object], Object]] = {"Job": _job, "Pod": _pod}
+def _spec(body: Object) -> Object:
+    # Their controllers write what they have counted several times a minute; no decision rests on it.
+    return {"spec": body.get("spec", {})}
+
+
+_REDUCERS: dict[str, Callable[[Object], Object]] = {
+    "Job": _job,
+    "Pod": _pod,
+    "HorizontalPodAutoscaler": _spec,
+    "PodDisruptionBudget": _spec,
+    "NetworkPolicy": _spec,
+}
