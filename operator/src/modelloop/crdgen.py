@@ -58,6 +58,8 @@ def _without_nulls(default: Any) -> Any:
     """A default with the fields left out that aren't set: the API server takes no null for them."""
     if isinstance(default, dict):
         return {key: _without_nulls(value) for key, value in default.items() if value is not None}
+    if isinstance(default, list):
+        return [_without_nulls(value) for value in default]
     return default
 
 

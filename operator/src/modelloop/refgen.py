@@ -55,7 +55,7 @@ def _describe_fields(node: Schema, prefix: str) -> Iterator[str]:
 
 def _type(node: Schema) -> str:
     if node.get("x-kubernetes-int-or-string"):
-        return "quantity"
+        return "quantity" if "quantity" in _rules(node) else "number or percentage"
     if node.get("type") == "array":
         return f"list of {_type(node['items'])}"
     if "additionalProperties" in node:

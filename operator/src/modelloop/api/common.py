@@ -38,18 +38,43 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
 
-Duration = Annotated[
-    str,
-    Field(
-        max_length=24,
-        json_schema_extra=validations(
-            cel(
-                f"self.matches('{DURATION_PATTERN}')",
-                "must be a duration such as 90s, 15m or 24h",
-            )
+DURATION_RULE = cel(f"self.matches('{DURATION_PATTERN}')", "must be a duration such as 90s, 15m or 24h")
+QUANTITY_RULE = cel(
+    f"type(self) == string ? self.matches('{QUANTITY_PATTERN}') : self >= 0",
+    "must be a quantity such as 500m, 2 or 1Gi",
+)
+
+
+def duration_between(low: str, high: str) -> dict[str, Any]:
+    """`json_schema_extra` of a duration with bounds."""
+    return validations(
+        DURATION_RULE,
+        cel(
+            # How it is written is judged above: CEL reads units that the API doesn't.
+            f"!self.matches('{DURATION_PATTERN}') || "
+            f"(duration(self) >= duration('{low}') && duration(self) <= duration('{high}'))",
+            f"must be from {low} to {high}",
         ),
-    ),
-]
+    )
+
+
+def quantity_between(low: str, high: str) -> dict[str, Any]:
+    """`json_schema_extra` of a quantity with bounds."""
+    return {
+        "x-kubernetes-int-or-string": True,
+        "maxLength": 32,
+        **validations(
+            QUANTITY_RULE,
+            cel(
+                f"!isQuantity(string(self)) || (quantity(string(self)).compareTo(quantity('{low}')) >= 0 && "
+                f"quantity(string(self)).compareTo(quantity('{high}')) <= 0)",
+                f"must be from {low} to {high}",
+            ),
+        ),
+    }
+
+
+Duration = Annotated[str, Field(max_length=24, json_schema_extra=validations(DURATION_RULE))]
 # Rules rather than patterns: a pattern's message is a regular expression.
 Name = Annotated[
     str,
@@ -81,12 +106,7 @@ Quantity = Annotated[
         json_schema_extra={
             "x-kubernetes-int-or-string": True,
             "maxLength": 32,
-            **validations(
-                cel(
-                    f"type(self) == string ? self.matches('{QUANTITY_PATTERN}') : self >= 0",
-                    "must be a quantity such as 500m, 2 or 1Gi",
-                )
-            ),
+            **validations(QUANTITY_RULE),
         }
     ),
 ]

@@ -16,12 +16,10 @@ from modelloop.api.common import (
     validations,
 )
 from modelloop.api.custom import SigningKey
-
-
-class Capture(ApiModel):
-    """Which requests are written to the store for monitoring and retraining."""
-
-    sample_percent: Annotated[int, Field(ge=0, le=100, description="Share of the requests; 0 turns it off.")] = 100
+from modelloop.api.network import NetworkAccess
+from modelloop.api.placement import Placement
+from modelloop.api.runtime import Runtime
+from modelloop.api.serving import Availability, Batching, Capture, Limits, TlsSecret, TokenSecret
 
 
 class Rollout(ApiModel):
@@ -39,23 +37,43 @@ class ServiceSpec(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=validations(
             cel("!has(self.nodePort) || self.type == 'NodePort'", "nodePort must be used with type NodePort"),
+            cel("!has(self.grpcNodePort) || self.type == 'NodePort'", "grpcNodePort must be used with type NodePort"),
+            cel(
+                "!has(self.nodePort) || !has(self.grpcNodePort) || self.nodePort != self.grpcNodePort",
+                "nodePort and grpcNodePort must differ",
+            ),
         )
     )
 
     type: Annotated[Literal["ClusterIP", "NodePort", "LoadBalancer"], Field(description="As in a Service.")] = (
         "ClusterIP"
     )
-    node_port: Annotated[int | None, Field(ge=1, le=65535, description="A fixed port of the nodes.")] = None
+    node_port: Annotated[int | None, Field(ge=1, le=65535, description="A fixed port of the nodes, for REST.")] = None
+    grpc_node_port: Annotated[int | None, Field(ge=1, le=65535, description="A fixed port of the nodes, for gRPC.")] = (
+        None
+    )
 
 
-class ModelDeploymentSpec(ApiModel):
+class ModelDeploymentSpec(Availability, Placement):
     """Which model to serve, and how."""
 
     training_ref: Annotated[LocalRef, Field(description="The ModelTraining whose champion is served.")]
-    replicas: Annotated[int, Field(ge=0, le=1000, description="Pods that serve.")] = 1
     service: ServiceSpec = ServiceSpec()
     capture: Capture = Capture()
     rollout: Rollout = Rollout()
+    limits: Limits = Limits()
+    batching: Batching = Batching()
+    tls: Annotated[TlsSecret | None, Field(description="Encrypts REST (port 443 of the Service) and gRPC.")] = None
+    auth: Annotated[
+        TokenSecret | None,
+        Field(description="Only requests with a bearer token of this Secret are answered; others get 401."),
+    ] = None
+    network_policy: Annotated[
+        NetworkAccess | None, Field(description="A NetworkPolicy of the pods. Not set: there is none.")
+    ] = None
+    runtime: Annotated[
+        Runtime | None, Field(description="Another model server in the pods, which the server asks.")
+    ] = None
     image: Annotated[Image | None, Field(description="Another server image under the same contract.")] = None
     resources: Resources = Resources()
     verify: Annotated[

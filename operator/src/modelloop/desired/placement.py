@@ -1,14 +1,15 @@
-"""Builds where a run's pods may run and when: node selection, queue, deadline."""
+"""Builds where pods may run, and when those of a run may: node selection, queue, deadline."""
 
 import math
 from typing import Any
 
 from modelloop.api.common import parse_duration
 from modelloop.api.lifecycle import Lifecycle
+from modelloop.api.placement import Placement
 from modelloop.desired.labels import QUEUE
 
 
-def build_placement(spec: Lifecycle) -> dict[str, Any]:
+def build_placement(spec: Placement) -> dict[str, Any]:
     """The part of a pod's spec that selects its node; only what the spec states."""
     tolerations = [entry.model_dump(mode="json", by_alias=True, exclude_none=True) for entry in spec.tolerations]
     fields: dict[str, Any] = {
