@@ -45,7 +45,13 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml
 	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(VENV)/.installed ## create the development environment
+# Code of the gRPC protocols. It isn't committed, and images and wheels take it from here.
+GRPC := images/src/modelkit/serve/grpc
+GENERATED := $(GRPC)/inference_pb2.py $(GRPC)/health_pb2.py
+$(GENERATED): %_pb2.py: %.proto $(VENV)/.installed
+	@$(BIN)/python -m grpc_tools.protoc -I images/src --python_out=images/src --pyi_out=images/src $<
+
+setup: $(VENV)/.installed $(GENERATED) ## create the development environment
 	@:
 
 # The development lock is resolved first and bounds all others, so that every image has the versions that were tested.
@@ -57,6 +63,8 @@ lock: setup ## refresh the hash-checked locks (UPGRADE=1 for newer versions)
 	  $(COMPILE) -c requirements/dev.lock --extra $$extra pyproject.toml -o requirements/$$extra.lock; done
 	@for part in shared shared-arrow; do \
 	  $(COMPILE) -c requirements/dev.lock requirements/$$part.in -o requirements/$$part.lock; done
+	@for peer in bare mlserver kserve bentoml; do \
+	  $(COMPILE) requirements/bench/$$peer.in -o requirements/bench/$$peer.lock; done
 
 generate: setup ## write crds/ and docs/reference.md from the API types
 	@$(BIN)/python -m modelloop.crdgen crds
@@ -118,6 +126,9 @@ bench-operator: setup ## the operator's rates over thousands of objects
 bench-training: setup ## what a run costs above the bare scikit-learn script, and a search
 	@$(BIN)/python -m bench.training $(ARGS)
 
+bench-serving: setup ## our server beside a bare handler and other model servers
+	@$(BIN)/python -m bench.serving $(ARGS)
+
 cluster-up: setup ## a cluster with a node, to try things on
 	@$(DEVCLUSTER) up --name dev
 
@@ -125,8 +136,8 @@ cluster-down: setup ## remove it
 	@$(DEVCLUSTER) down --name dev
 
 clean: ## remove what was built here, the development environment too
-	@rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf build dist $(VENV) $(GENERATED) $(GENERATED:.py=.pyi) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help setup lock generate verify check format test-unit test-cluster test-e2e test images install-manifest demo \
-	demo-down bench-operator bench-training cluster-up cluster-down clean
+	demo-down bench-operator bench-training bench-serving cluster-up cluster-down clean
