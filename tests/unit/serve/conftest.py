@@ -13,6 +13,7 @@ import pytest
 
 from modelkit.contract.config import CaptureConfig, LimitsConfig, StoreConfig
 from modelkit.serve.app import App
+from modelkit.serve.engine import Engine
 from modelkit.serve.loading import LoadedVersion, load_version
 from modelkit.serve.settings import Settings
 from modelkit.store.store import Store
@@ -76,6 +77,7 @@ def _serve(
         config = replace(config, capture=capture)
     version = load_version(Settings(config=config, port=0, work=folder / "work", pod="pod-0"), store, 1)
     stack.callback(version.close)
-    app = App(version.service, config.limits, version.cost, stack.enter_context(ThreadPoolExecutor(2)))
+    pool = stack.enter_context(ThreadPoolExecutor(2))
+    app = App(version.service, Engine(version.service, config.limits, config.batching, version.cost, pool, 2))
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pod")
     return Served(example, app, version, client, store)

@@ -99,7 +99,7 @@ def slow_down(served: Served) -> threading.Event:
         return predict(batch)
 
     served.version.service.model.predict = wait  # type: ignore[method-assign]
-    served.app._cost = Cost(fixed=1.0, per_byte=0.0)
+    served.app.engine.cost = Cost(fixed=1.0, per_row=0.0)
     return release
 
 
@@ -107,7 +107,7 @@ async def test_more_requests_at_once_than_the_limit_are_a_503_with_retry_after(s
     served = serve(iris(), limits=LimitsConfig(max_concurrent=2))
     release = slow_down(served)
     first = [asyncio.create_task(served.predict([[5.1, 3.5, 1.4, 0.2]])) for _ in range(2)]
-    while served.app._active < 2:
+    while served.app.engine.active < 2:
         await asyncio.sleep(0)
     refused = await served.predict([[5.1, 3.5, 1.4, 0.2]])
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
@@ -123,7 +123,7 @@ async def test_an_answer_that_takes_too_long_is_a_504_and_keeps_its_place_until_
     assert (await served.predict([[5.1, 3.5, 1.4, 0.2]])).status_code == 504
     assert (await served.predict([[5.1, 3.5, 1.4, 0.2]])).status_code == 503
     release.set()
-    while served.app._active:
+    while served.app.engine.active:
         await asyncio.sleep(0.001)
     assert (await served.predict([[5.1, 3.5, 1.4, 0.2]])).status_code == 200
 
@@ -173,6 +173,6 @@ async def test_captured_rows_that_find_no_room_are_dropped_and_counted(serve: Se
 
 async def test_draining_answers_everything_and_asks_clients_to_leave(serve: Serve) -> None:
     served = serve(iris())
-    served.app.is_draining = True
+    served.app.drain.begin()
     response = await served.predict(iris().values(1))
     assert (response.status_code, response.headers["connection"]) == (200, "close")

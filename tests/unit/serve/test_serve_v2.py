@@ -57,7 +57,7 @@ async def test_health_and_readiness(serve: Serve) -> None:
     for path, expected in paths.items():
         response = await served.client.get(path)
         assert (response.status_code, response.json()) == (200, expected)
-    served.app.is_draining = True
+    served.app.drain.begin()
     statuses = [(await served.client.get(path)).status_code for path in paths]
     assert statuses == [200, 503, 503, 503]
 

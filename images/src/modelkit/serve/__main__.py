@@ -18,6 +18,7 @@ from modelkit.errors import ModelKitError
 from modelkit.logs import set_up_logging
 from modelkit.serve.app import App
 from modelkit.serve.cpu import inference_threads, read_cpu_limit
+from modelkit.serve.engine import Engine
 from modelkit.serve.loading import load_version
 from modelkit.serve.outcome import exit_code_of, reason_of, write_reason
 from modelkit.serve.server import DrainingServer, bind
@@ -55,7 +56,8 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     gc.collect()
     gc.freeze()
     with ThreadPoolExecutor(threads, thread_name_prefix="inference") as pool, bind(settings.port) as listener:
-        app = App(service, config.limits, version.cost, pool)
+        engine = Engine(service, config.limits, config.batching, version.cost, pool, threads)
+        app = App(service, engine)
         server = DrainingServer(app, drain_seconds=config.drain_seconds, finish_seconds=config.limits.inference_seconds)
         logger.info(
             "ready",

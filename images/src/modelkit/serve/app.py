@@ -4,19 +4,14 @@ Raw ASGI: the paths are few and fixed (the model has one name), so routing is on
 only place that knows which error is which HTTP status.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from modelkit.contract.config import LimitsConfig
 from modelkit.serve.body import new_id
+from modelkit.serve.engine import Engine
 from modelkit.serve.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
@@ -32,7 +27,6 @@ from modelkit.serve.http import (
     DisconnectedError,
     Head,
     Receive,
-    Response,
     Scope,
     Send,
     check_json,
@@ -41,15 +35,12 @@ from modelkit.serve.http import (
     read_body,
     send_response,
 )
-from modelkit.serve.question import Question, Reply, Request
-from modelkit.serve.service import Answered, Service
-from modelkit.serve.v2 import model_metadata, server_metadata
-from modelkit.serve.warmup import Cost
+from modelkit.serve.question import Reply, Request
+from modelkit.serve.routes import Response, Route
+from modelkit.serve.service import Service
+from modelkit.serve.table import build_routes, unknown_path
 
 logger = logging.getLogger(__name__)
-
-INLINE_SECONDS = 0.001
-"""An answer that takes less is given on the event loop: handing it to a thread costs about 0.1 ms."""
 
 _STATUS = MappingProxyType(
     {
@@ -67,41 +58,17 @@ _STATUS = MappingProxyType(
 _CLOSING = (BodyTooLargeError, BodyTimeoutError)
 """Errors that end the connection, because the client may still be sending."""
 
-Parse = Callable[[Request], Question]
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """What a path does: one of `get`, `ask` and `post`."""
-
-    name: str
-    """For metrics; never a client's path."""
-    get: Callable[[], Response] | None = None
-    ask: Parse | None = None
-    """Inference."""
-    post: Callable[[Request], Reply] | None = None
-    """Anything else with a body."""
-    status: int = 200
-
-    @property
-    def allowed(self) -> str:
-        """The Allow header."""
-        return "GET, HEAD" if self.get is not None else "POST"
-
 
 class App:
     """The ASGI callable. `is_draining` is set once by the server when the pod is told to stop."""
 
-    def __init__(self, service: Service, limits: LimitsConfig, cost: Cost, pool: ThreadPoolExecutor) -> None:
-        self.is_draining = False
+    def __init__(self, service: Service, engine: Engine) -> None:
+        self.engine = engine
+        self.drain = service.drain
         self._service = service
-        self._limits = limits
-        self._cost = cost
-        self._pool = pool
-        self._active = 0
+        self._limits = service.limits
         self._metrics = service.metrics
-        self._metrics.in_flight.set_function(lambda: self._active)
-        self._routes = self._build_routes()
+        self._routes = build_routes(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; anything but HTTP is ignored."""
@@ -109,7 +76,7 @@ class App:
             return
         start = time.perf_counter()
         route = self._routes.get(scope["path"])
-        request_id, close = "", self.is_draining
+        request_id, close = "", self.drain.is_draining
         try:
             head = parse_head(scope)
             request_id = head.request_id
@@ -128,9 +95,9 @@ class App:
         name = "unknown" if route is None else route.name
         self._metrics.observe_request(name, response.status, time.perf_counter() - start)
 
-    async def _respond(self, route: _Route | None, scope: Scope, head: Head, receive: Receive) -> tuple[Response, str]:
+    async def _respond(self, route: Route | None, scope: Scope, head: Head, receive: Receive) -> tuple[Response, str]:
         if route is None:
-            raise self._unknown_path(scope["path"])
+            raise unknown_path(self._service, self._routes, scope["path"])
         method = scope["method"]
         if route.get is not None and method in ("GET", "HEAD"):
             return route.get(), head.request_id
@@ -138,66 +105,14 @@ class App:
             raise WrongMethodError(method, route.allowed)
         check_json(head)
         request = Request(await read_body(head, receive, self._limits.max_body_bytes), head.request_id)
-        if route.ask is not None:
-            answered = await self._infer(route.ask, request)
+        if (ask := route.ask) is not None:
+            answered = await self.engine.ask_parsed(lambda: ask(request), len(request.body), is_costly=route.is_costly)
             return _to_response(route, answered.reply), answered.id
-        assert route.post is not None, "a route does one of three things"
+        assert route.post is not None, "relays come with the transport"
         return _to_response(route, route.post(request)), request.id
 
-    async def _infer(self, parse: Parse, request: Request) -> Answered:
-        if self._active >= self._limits.max_concurrent:
-            raise OverloadedError(f"{self._active} requests are being answered, which is the limit; try again")
-        self._active += 1
-        if self._cost.seconds(len(request.body)) <= INLINE_SECONDS:
-            try:
-                return self._service.answer(parse(request))
-            finally:
-                self._leave()
-        loop = asyncio.get_running_loop()
-        future = self._pool.submit(lambda: self._service.answer(parse(request)))
-        # The place is taken until the thread is done, which may be after the client was told 504.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._limits.inference_seconds)
-        except TimeoutError as exc:
-            raise InferenceTimeoutError(f"no answer within {self._limits.inference_seconds:g} s") from exc
 
-    def _leave(self) -> None:
-        self._active -= 1
-
-    def _build_routes(self) -> dict[str, _Route]:
-        service = self._service
-        name, number = service.name, str(service.signature.number)
-        metadata = model_metadata(service.signature, name, service.model.platform)
-        ready = _Route("model_ready", get=lambda: self._ready({"name": name, "ready": not self.is_draining}))
-        routes = {
-            "/v2": _Route("server_metadata", get=lambda: Response(200, server_metadata())),
-            "/v2/health/live": _Route("live", get=lambda: Response(200, orjson.dumps({"live": True}))),
-            "/v2/health/ready": _Route("ready", get=lambda: self._ready({"ready": not self.is_draining})),
-            "/predict": _Route("predict", ask=service.predict),
-            "/feedback": _Route("feedback", post=service.accept_feedback, status=202),
-            "/metrics": _Route("metrics", get=self._render_metrics),
-        }
-        for prefix in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{number}"):
-            routes[prefix] = _Route("model_metadata", get=lambda: Response(200, metadata))
-            routes[f"{prefix}/ready"] = ready
-            routes[f"{prefix}/infer"] = _Route("infer", ask=service.infer)
-        return routes
-
-    def _ready(self, plain: dict[str, object]) -> Response:
-        return Response(503 if self.is_draining else 200, orjson.dumps(plain))
-
-    def _render_metrics(self) -> Response:
-        return Response(200, generate_latest(self._metrics.registry), CONTENT_TYPE_LATEST.encode())
-
-    def _unknown_path(self, path: str) -> UnknownPathError:
-        if path.startswith("/v2/models/"):
-            name, number = self._service.name, self._service.signature.number
-            return UnknownPathError(f"this server has the model {name!r} in version '{number}' and nothing else")
-        return UnknownPathError(f"nothing is here; there are {', '.join(sorted(self._routes))}")
-
-
-def _to_response(route: _Route, reply: Reply) -> Response:
+def _to_response(route: Route, reply: Reply) -> Response:
     return Response(route.status, reply.body, reply.content_type, reply.headers)
 
 

@@ -13,6 +13,7 @@ from modelkit.serve.errors import (
     UnsupportedMediaTypeError,
 )
 from modelkit.serve.question import JSON
+from modelkit.serve.routes import Response
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,16 +41,6 @@ class Head:
     content_type: bytes
     content_encoding: bytes
     content_length: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What goes back."""
-
-    status: int
-    body: bytes
-    content_type: bytes = JSON
-    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def parse_head(scope: Scope) -> Head:

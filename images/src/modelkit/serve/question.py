@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelkit.serve.batch import Batch
+from modelkit.serve.head import Head
 from modelkit.serve.model import Answer
 
 JSON = b"application/json"
@@ -22,6 +23,8 @@ class Request:
     """The client's X-Request-Id, or a new one."""
     json_length: int | None = None
     """Inference-Header-Content-Length: so many bytes of JSON come first, binary tensors after them."""
+    head: Head | None = None
+    """Everything else that was asked by HTTP; None for other protocols."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +49,5 @@ class Question:
     """Writes the answer to all rows of the batch."""
     is_captured: bool = True
     """False for rows that aren't a client's, or were asked before: they mustn't count in monitoring."""
+    is_costly: bool = False
+    """Rendering is work for a thread: the question is asked alone and never on the event loop."""

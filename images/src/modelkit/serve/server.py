@@ -52,7 +52,7 @@ class DrainingServer(uvicorn.Server):
         if self._exit_at is not None:
             self.should_exit = True
             return
-        self._app.is_draining = True
+        self._app.drain.begin()
         self._exit_at = time.monotonic() + self._drain_seconds
 
     async def on_tick(self, counter: int) -> bool:

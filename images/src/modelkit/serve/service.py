@@ -14,6 +14,7 @@ from modelkit.artifact.signature import Signature
 from modelkit.contract.config import ServerConfig
 from modelkit.serve.batch import Features
 from modelkit.serve.capture import CapturedRequest, RowFormat, SegmentWriter
+from modelkit.serve.drain import Drain
 from modelkit.serve.errors import OverloadedError
 from modelkit.serve.feedback import parse_feedback
 from modelkit.serve.metrics import ServerMetrics
@@ -56,6 +57,8 @@ class Service:
         self.model = model
         self.features = Features.of(signature)
         self.metrics = metrics
+        self.drain = Drain()
+        self.limits = config.limits
         self._max_rows = config.limits.max_rows
         self._sample_percent = config.capture.sample_percent
         self._format = RowFormat(config.version.digest, signature.number, self.features)
@@ -92,18 +95,17 @@ class Service:
         self.metrics.feedback.inc(feedback.rows)
         return Reply(orjson.dumps({"accepted": feedback.rows}))
 
-    def answer(self, question: Question) -> Answered:
-        """Ask the model, count and capture; raises RequestError. Thread-safe."""
-        return Answered(question.id, question.render(self._ask(question)))
+    def finish(self, question: Question, answer: Answer) -> Answered:
+        """Count, capture and render the model's `answer` to the question; raises RequestError. Thread-safe."""
+        if question.is_captured:
+            self.metrics.observe_predictions(answer.predictions)
+            self._capture(question, answer)
+        return Answered(question.id, question.render(answer))
 
-    def _ask(self, question: Question) -> Answer:
-        answer = self.model.predict(question.batch)
-        if not question.is_captured:
-            return answer
-        self.metrics.observe_predictions(answer.predictions)
+    def _capture(self, question: Question, answer: Answer) -> None:
         # By the id, so that all rows of a request share their fate and a repeated one has the same.
-        if zlib.crc32(question.id.encode()) % 100 < self._sample_percent:
-            captured = CapturedRequest(self._format, question.id, self._clock(), question.batch, answer)
-            if not self._requests.offer(captured, question.size):
-                self.metrics.dropped.inc(question.batch.rows)
-        return answer
+        if zlib.crc32(question.id.encode()) % 100 >= self._sample_percent:
+            return
+        captured = CapturedRequest(self._format, question.id, self._clock(), question.batch, answer)
+        if not self._requests.offer(captured, question.size):
+            self.metrics.dropped.inc(question.batch.rows)

@@ -29,14 +29,14 @@ _REPEATS = 5
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What answering a body takes: seconds = fixed + per_byte × bytes."""
+    """What parsing, answering and rendering a question takes: seconds = fixed + per_row × rows."""
 
     fixed: float
-    per_byte: float
+    per_row: float
 
-    def seconds(self, size: int) -> float:
-        """The estimate for a body of `size` bytes."""
-        return self.fixed + self.per_byte * size
+    def of_rows(self, rows: int) -> float:
+        """The estimate for a question of `rows` rows."""
+        return self.fixed + self.per_row * rows
 
 
 def warm_up(directory: Path, signature: Signature, model: Model) -> Cost:
@@ -59,14 +59,12 @@ def warm_up(directory: Path, signature: Signature, model: Model) -> Cost:
 
         return min(_time(once) for _ in range(_REPEATS))
 
-    # Plain rows have the fewest bytes per row, so the estimate per byte is on the safe side.
     plain = [[row[name] for name in features.names] for row in rows]
-    one, everything = orjson.dumps({"features": plain[:1]}), orjson.dumps({"features": plain})
-    single = seconds(one)
-    if len(everything) == len(one):
-        return Cost(fixed=0.0, per_byte=single / len(one))
-    per_byte = max(0.0, seconds(everything) - single) / (len(everything) - len(one))
-    return Cost(fixed=max(0.0, single - per_byte * len(one)), per_byte=per_byte)
+    single = seconds(orjson.dumps({"features": plain[:1]}))
+    if len(plain) == 1:
+        return Cost(fixed=0.0, per_row=single)
+    per_row = max(0.0, seconds(orjson.dumps({"features": plain})) - single) / (len(plain) - 1)
+    return Cost(fixed=max(0.0, single - per_row), per_row=per_row)
 
 
 def check_answer(signature: Signature, samples: Mapping[str, Any], answer: Answer) -> None:

@@ -1,0 +1,297 @@
+"""Puts questions that wait at the same time into one call of the model, whatever protocol they came by.
+
+Questions that arrive in one turn of the event loop (or while a slow model answers others) are answered together; a
+lone one is answered in the next turn and never waits for company. Cheap answers are given on the loop, because handing
+one to a thread takes longer than the answer; others on the pool's threads. Everything here happens on the event loop,
+except for what is said to run on a thread.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from modelkit.contract.config import BatchingConfig, LimitsConfig
+from modelkit.serve.batch import Batch
+from modelkit.serve.errors import InferenceTimeoutError, OverloadedError
+from modelkit.serve.model import Answer
+from modelkit.serve.question import Question
+from modelkit.serve.service import Answered, Service
+from modelkit.serve.warmup import Cost
+
+INLINE_SECONDS = 0.001
+"""An answer that takes less is given on the event loop: handing it to a thread costs about 0.1 ms."""
+INLINE_BYTES = 65_536
+"""Larger bodies are parsed on a thread."""
+
+Outcome = Answered | Exception
+Parse = Callable[[], Question]
+
+
+class Ticket:
+    """One request's place in the engine, from its parsing until the model is done with it."""
+
+    __slots__ = ("_done", "deadline", "is_counted", "question")
+
+    def __init__(self, done: Callable[[Outcome], None]) -> None:
+        self.question: Question | None = None
+        self.deadline = 0.0
+        self.is_counted = True
+        self._done: Callable[[Outcome], None] | None = done
+
+    @property
+    def is_over(self) -> bool:
+        """Nobody waits for the answer any more."""
+        return self._done is None
+
+    def abandon(self) -> None:
+        """The client went away: `done` is never called, and what hasn't begun isn't done."""
+        self._done = None
+
+    def finish(self, outcome: Outcome) -> None:
+        """Tell the outcome, once."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(outcome)
+
+
+class Engine:
+    """Answers questions for one version. `pool` belongs to the caller; its size is how many calls run at once."""
+
+    def __init__(
+        self,
+        service: Service,
+        limits: LimitsConfig,
+        batching: BatchingConfig,
+        cost: Cost,
+        pool: ThreadPoolExecutor,
+        threads: int = 1,
+    ) -> None:
+        self.active = 0
+        """Requests that are answered or wait."""
+        self.cost = cost
+        self._service = service
+        self._limits = limits
+        self._max_rows = batching.max_rows
+        self._pool = pool
+        self._threads = threads
+        self._running = 0
+        self._quick: deque[Ticket] = deque()
+        self._slow: deque[Ticket] = deque()
+        self._timed: deque[Ticket] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_scheduled = False
+        service.metrics.in_flight.set_function(lambda: self.active)
+
+    def submit(self, parse: Parse, size: int, done: Callable[[Outcome], None], *, is_costly: bool = False) -> Ticket:
+        """Parse a request of `size` bytes, answer its question and call `done` with the answer or the error.
+
+        `done` may be called before this returns. `is_costly`: parsing is work for a thread, whatever the size. Raises
+        OverloadedError when there is no place left.
+        """
+        ticket = self.enter(done)
+        if is_costly or size > INLINE_BYTES:
+            self._watch(ticket)
+            loop = asyncio.get_running_loop()
+            future = self._pool.submit(parse)
+            future.add_done_callback(lambda found: loop.call_soon_threadsafe(self._parsed, ticket, found))
+            return ticket
+        try:
+            question = parse()
+        except Exception as exc:  # noqa: BLE001 - whoever asked tells the client
+            self.leave(ticket)
+            ticket.finish(exc)
+            return ticket
+        self._add(ticket, question)
+        return ticket
+
+    async def ask(self, question: Question) -> Answered:
+        """The answer to one question; raises RequestError, OverloadedError when there is no place left."""
+        return await self.ask_parsed(lambda: question, 0)
+
+    async def ask_parsed(self, parse: Parse, size: int, *, is_costly: bool = False) -> Answered:
+        """As `submit`, for a coroutine. When it is cancelled, what hasn't begun isn't done."""
+        future: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, Answered):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+
+        ticket = self.submit(parse, size, done, is_costly=is_costly)
+        try:
+            return await future
+        finally:
+            ticket.abandon()
+
+    def enter(self, done: Callable[[Outcome], None]) -> Ticket:
+        """Take a place; raises OverloadedError when there is none."""
+        if self.active >= self._limits.max_concurrent:
+            raise OverloadedError(f"{self.active} requests are being answered, which is the limit; try again")
+        self.active += 1
+        return Ticket(done)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give the place back; a second time does nothing."""
+        if ticket.is_counted:
+            ticket.is_counted = False
+            self.active -= 1
+
+    def _parsed(self, ticket: Ticket, found: "Future[Question]") -> None:
+        error = found.exception()
+        if ticket.is_over or error is not None:
+            self.leave(ticket)
+            if isinstance(error, Exception):
+                ticket.finish(error)
+            return
+        self._add(ticket, found.result())
+
+    def _add(self, ticket: Ticket, question: Question) -> None:
+        ticket.question = question
+        if question.is_costly or self.cost.of_rows(question.batch.rows) > INLINE_SECONDS:
+            if not ticket.deadline:
+                self._watch(ticket)
+            self._slow.append(ticket)
+        else:
+            self._quick.append(ticket)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_scheduled = False
+        if group := self._take(self._quick):
+            for ticket, outcome in zip(group, answer_together(self._service, _questions(group)), strict=True):
+                self.leave(ticket)
+                ticket.finish(outcome)
+        while self._running < self._threads and (group := self._take(self._slow)):
+            self._start(group)
+        if self._quick:
+            # In the next turn: what has arrived meanwhile joins the rest.
+            self._schedule()
+
+    def _take(self, queue: deque[Ticket]) -> list[Ticket]:
+        """The next tickets whose rows fit into one call; always at least one while there are any."""
+        group: list[Ticket] = []
+        rows = 0
+        while queue:
+            ticket = queue[0]
+            if ticket.is_over:
+                self.leave(queue.popleft())
+                continue
+            assert ticket.question is not None, "only parsed questions wait"
+            rows += ticket.question.batch.rows
+            if group and (rows > self._max_rows or ticket.question.is_costly):
+                break
+            group.append(queue.popleft())
+            if ticket.question.is_costly:
+                break
+        return group
+
+    def _start(self, group: list[Ticket]) -> None:
+        self._running += 1
+        loop, questions = asyncio.get_running_loop(), _questions(group)
+        future = self._pool.submit(answer_together, self._service, questions)
+        future.add_done_callback(lambda found: loop.call_soon_threadsafe(self._finished, group, found))
+
+    def _finished(self, group: list[Ticket], found: "Future[list[Outcome]]") -> None:
+        self._running -= 1
+        for ticket, outcome in zip(group, found.result(), strict=True):
+            self.leave(ticket)
+            ticket.finish(outcome)
+        self._schedule()
+
+    def _watch(self, ticket: Ticket) -> None:
+        """Have the ticket told when its time is over. All have the same time, so the oldest is always due first."""
+        loop = asyncio.get_running_loop()
+        ticket.deadline = loop.time() + self._limits.inference_seconds
+        self._timed.append(ticket)
+        if self._timer is None:
+            self._timer = loop.call_at(ticket.deadline, self._expire)
+
+    def _expire(self) -> None:
+        loop, self._timer = asyncio.get_running_loop(), None
+        now = loop.time()
+        while self._timed and (self._timed[0].is_over or self._timed[0].deadline <= now):
+            self._timed.popleft().finish(
+                InferenceTimeoutError(f"no answer within {self._limits.inference_seconds:g} s")
+            )
+        for queue in (self._slow,):
+            # The places of those that a thread works on are taken until it is done.
+            for ticket in islice(queue, len(queue)):
+                if ticket.is_over:
+                    self.leave(ticket)
+        if self._timed:
+            self._timer = loop.call_at(self._timed[0].deadline, self._expire)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The rows of one question in a call for several."""
+
+    begin: int
+    end: int
+
+    def of(self, answer: Answer) -> Answer:
+        """The part of `answer` that is the question's."""
+        probabilities = answer.probabilities
+        return Answer(
+            answer.predictions[self.begin : self.end],
+            None if probabilities is None else probabilities[self.begin : self.end],
+        )
+
+
+def join_batches(batches: Sequence[Batch]) -> Batch:
+    """The rows of all batches of one model, in order."""
+    rows = sum(batch.rows for batch in batches)
+    matrices = [batch.matrix for batch in batches if batch.matrix is not None]
+    if len(matrices) == len(batches):
+        return Batch(rows, np.concatenate(matrices), ())
+    columns = zip(*(batch.columns for batch in batches), strict=True)
+    return Batch(rows, None, tuple(np.concatenate(parts) for parts in columns))
+
+
+def answer_together(service: Service, questions: Sequence[Question]) -> list[Outcome]:
+    """One outcome for each question, from one call of the model where that works. Thread-safe.
+
+    When the call for all fails, each is asked alone, so that only the guilty one fails.
+    """
+    if len(questions) == 1:
+        return [_answer_alone(service, questions[0])]
+    try:
+        whole = service.model.predict(join_batches([question.batch for question in questions]))
+    except Exception:  # noqa: BLE001 - which one it was is found out, and told, by asking each alone
+        return [_answer_alone(service, question) for question in questions]
+    outcomes: list[Outcome] = []
+    begin = 0
+    for question in questions:
+        end = begin + question.batch.rows
+        outcomes.append(_finish(service, question, Span(begin, end).of(whole)))
+        begin = end
+    return outcomes
+
+
+def _answer_alone(service: Service, question: Question) -> Outcome:
+    try:
+        return service.finish(question, service.model.predict(question.batch))
+    except Exception as exc:  # noqa: BLE001 - whoever asked tells the client
+        return exc
+
+
+def _finish(service: Service, question: Question, answer: Answer) -> Outcome:
+    try:
+        return service.finish(question, answer)
+    except Exception as exc:  # noqa: BLE001 - whoever asked tells the client
+        return exc
+
+
+def _questions(group: Sequence[Ticket]) -> list[Question]:
+    return [ticket.question for ticket in group if ticket.question is not None]

@@ -1,0 +1,37 @@
+"""What the server reads from a request's line and headers."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, eq=False)
+class Head:
+    """The head of one request. Never changed once made; not frozen, because that costs a microsecond a request."""
+
+    method: bytes
+    path: str
+    """Percent-decoded, without the query."""
+    target: bytes
+    """As the client sent it: path and query."""
+    headers: list[tuple[bytes, bytes]]
+    """In the client's order, names in lower case."""
+    request_id: str
+    """The client's X-Request-Id, or a new one."""
+    content_type: bytes = b""
+    content_encoding: bytes = b""
+    content_length: int | None = None
+    is_chunked: bool = False
+    is_last: bool = False
+    """Does the client want the connection closed after the answer (or speaks HTTP/1.0 without keep-alive)?"""
+    is_waiting: bool = False
+    """Expect: 100-continue: the client sends its body when it is told to."""
+    json_length: int | None = None
+    """Inference-Header-Content-Length."""
+    authorization: bytes | None = None
+    traceparent: bytes | None = None
+    """W3C trace context, given back with the answer."""
+    tracestate: bytes | None = None
+
+    @property
+    def has_body(self) -> bool:
+        """Does a body follow?"""
+        return self.is_chunked or bool(self.content_length)

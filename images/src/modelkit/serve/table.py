@@ -1,0 +1,77 @@
+"""The server's paths: a list of functions, each of which gives the routes of one protocol or purpose.
+
+Who adds a protocol adds its function to `SOURCES`.
+"""
+
+from collections.abc import Callable, Mapping
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from modelkit.serve.errors import UnknownPathError
+from modelkit.serve.routes import FALLBACK, Response, Route
+from modelkit.serve.service import Service
+from modelkit.serve.v2 import model_metadata, server_metadata
+
+
+def health_routes(service: Service) -> dict[str, Route]:
+    """Probes and metrics: they need no token."""
+
+    def render_metrics() -> Response:
+        return Response(200, generate_latest(service.metrics.registry), CONTENT_TYPE_LATEST.encode())
+
+    return {
+        "/v2/health/live": Route("live", get=lambda: Response(200, orjson.dumps({"live": True})), is_open=True),
+        "/v2/health/ready": Route("ready", get=lambda: readiness(service, {}), is_open=True),
+        "/metrics": Route("metrics", get=render_metrics, is_open=True),
+    }
+
+
+def plain_routes(service: Service) -> dict[str, Route]:
+    """The server's own protocol."""
+    return {
+        "/predict": Route("predict", ask=service.predict),
+        "/feedback": Route("feedback", post=service.accept_feedback, status=202),
+    }
+
+
+def v2_routes(service: Service) -> dict[str, Route]:
+    """The Open Inference Protocol over REST."""
+    name, number = service.name, service.signature.number
+    metadata = model_metadata(service.signature, name, service.model.platform)
+    routes = {"/v2": Route("server_metadata", get=lambda: Response(200, server_metadata()))}
+    for prefix in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{number}"):
+        routes[prefix] = Route("model_metadata", get=lambda: Response(200, metadata))
+        routes[f"{prefix}/ready"] = Route("model_ready", get=lambda: readiness(service, {"name": name}), is_open=True)
+        routes[f"{prefix}/infer"] = Route("infer", ask=service.infer)
+    return routes
+
+
+SOURCES: tuple[Callable[[Service], Mapping[str, Route]], ...] = (
+    health_routes,
+    plain_routes,
+    v2_routes,
+)
+
+
+def build_routes(service: Service) -> dict[str, Route]:
+    """All routes by path."""
+    routes: dict[str, Route] = {}
+    for source in SOURCES:
+        routes.update(source(service))
+    return routes
+
+
+def readiness(service: Service, more: Mapping[str, object]) -> Response:
+    """200 or, while the pod is told to stop, 503."""
+    is_ready = not service.drain.is_draining
+    return Response(200 if is_ready else 503, orjson.dumps({**more, "ready": is_ready}))
+
+
+def unknown_path(service: Service, routes: Mapping[str, Route], path: str) -> UnknownPathError:
+    """What to tell a client who asks for a path that isn't there."""
+    if path.startswith("/v2/models/"):
+        name, number = service.name, service.signature.number
+        return UnknownPathError(f"this server has the model {name!r} in version '{number}' and nothing else")
+    known = ", ".join(sorted(path for path in routes if path != FALLBACK))
+    return UnknownPathError(f"nothing is here; there are {known}")
