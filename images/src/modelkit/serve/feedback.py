@@ -7,10 +7,10 @@
 `label` is one value for the request's first row, or a list with one value per row, null for a row without a label.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import isfinite
 from typing import Any
 
 import orjson
@@ -23,7 +23,6 @@ from modelkit.serve.errors import MalformedRequestError
 
 _KEYS = frozenset({"id", "label", "time"})
 _EXPECTED = 'expected {"id", "label"}, optionally "time", or a list of such objects'
-
 _EXACT = 2**53
 """Whole numbers up to this are exact in JSON, and can be written to the store as they came."""
 
@@ -113,10 +112,10 @@ def check_label(signature: Signature, value: Any, where: str) -> Any:
         return value
     if kinds == {bool} and isinstance(value, bool):
         return value
-    if kinds <= {int, float} and isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
-        if kinds == {int} and value == int(value) and abs(value) <= _EXACT:
+    if kinds <= {int, float} and isinstance(value, int | float) and not isinstance(value, bool):
+        if kinds == {int} and abs(value) <= _EXACT and value == int(value):
             return int(value)
-        if kinds != {int}:
+        if kinds != {int} and abs(value) <= sys.float_info.max:
             return float(value)
     expected = "text" if kinds == {str} else "true or false" if kinds == {bool} else "a number"
     if kinds == {int}:
