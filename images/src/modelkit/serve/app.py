@@ -18,6 +18,9 @@ from modelkit.serve.errors import (
     InferenceTimeoutError,
     OverloadedError,
     RequestError,
+    RuntimeAnswerError,
+    RuntimeRefusalError,
+    RuntimeUnavailableError,
     UnknownPathError,
     UnprocessableRequestError,
     UnsupportedMediaTypeError,
@@ -50,7 +53,9 @@ _STATUS = MappingProxyType(
         BodyTooLargeError: 413,
         UnsupportedMediaTypeError: 415,
         UnprocessableRequestError: 422,
+        RuntimeAnswerError: 502,
         OverloadedError: 503,
+        RuntimeUnavailableError: 503,
         InferenceTimeoutError: 504,
     }
 )
@@ -117,11 +122,11 @@ def _to_response(route: Route, reply: Reply) -> Response:
 
 
 def _error(error: RequestError) -> Response:
-    status = _STATUS.get(type(error), 400)
+    status = error.status if isinstance(error, RuntimeRefusalError) else _STATUS.get(type(error), 400)
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, WrongMethodError):
         headers = ((b"allow", error.allowed.encode()),)
-    elif isinstance(error, OverloadedError):
+    elif status == 503:
         headers = ((b"retry-after", b"1"),)
     return Response(status, orjson.dumps({"error": str(error)}), headers=headers)
 

@@ -13,7 +13,11 @@
         ├── BodyTooLargeError
         ├── BodyTimeoutError               the body didn't arrive in time
         ├── OverloadedError                too much work at once; trying again helps
-        └── InferenceTimeoutError
+        ├── InferenceTimeoutError
+        └── RuntimeFailedError             another model server, which ours stands before, gave no usable answer
+            ├── RuntimeAnswerError         what it answered can't be understood
+            ├── RuntimeUnavailableError    it doesn't answer; trying again helps
+            └── RuntimeRefusalError        it says that the request is wrong; its status and words are passed on
 
 A message names fields and shapes, never a value of a request.
 """
@@ -67,3 +71,24 @@ class OverloadedError(RequestError):
 
 class InferenceTimeoutError(RequestError):
     """The model took longer than the limit."""
+
+
+class RuntimeFailedError(RequestError):
+    """Another model server, which ours stands before, gave no usable answer."""
+
+
+class RuntimeAnswerError(RuntimeFailedError):
+    """What it answered can't be understood, or isn't what the version's signature says."""
+
+
+class RuntimeUnavailableError(RuntimeFailedError):
+    """It can't be reached or went away; trying again helps."""
+
+
+class RuntimeRefusalError(RuntimeFailedError):
+    """It says that the request is wrong; its status and words are passed on."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        """400 to 499."""
