@@ -56,7 +56,6 @@ class DeploymentWorld:
         )
 
     def observe(self) -> ObservedDeployment:
-        stable = self.status.stable
         return ObservedDeployment(
             generation=self.generation,
             spec=self.spec,
@@ -69,7 +68,6 @@ class DeploymentWorld:
                 )
                 for server in self.servers.values()
             ),
-            selector=f"digest={digest_label(stable.digest)}" if stable is not None else "",
             service_digest=self.service_digest,
             address="http://cancer.team.svc",
             apply_error=self.apply_error,
@@ -104,6 +102,7 @@ class DeploymentWorld:
         base = held or ObservedServer(
             name=version.deployment,
             digest_label=digest_label(version.digest),
+            selector=f"digest={digest_label(version.digest)}",
             template_hash=template,
             wanted=wanted,
             available=0,

@@ -299,12 +299,6 @@ def test_a_deployment_that_somebody_deletes_is_wanted_again() -> None:
     assert world.answering == 1
 
 
-def test_zero_replicas_are_ready_without_a_pod() -> None:
-    world = serving(replicas=0)
-    assert condition(world, ConditionType.READY)[0] == "True"
-    assert world.answering == 0
-
-
 def test_the_scale_subresource_selects_the_stable_pods() -> None:
     world = serving()
     world.champion = 2

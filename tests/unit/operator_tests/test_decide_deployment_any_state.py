@@ -38,6 +38,8 @@ class DeploymentLife(RuleBasedStateMachine):
         if status.stable is not None and (stored.stable is None or status.stable.digest != stored.stable.digest):
             complete = {server.name for server in observed.servers if server.is_complete}
             assert status.stable.deployment in complete
+            assert world.spec.replicas > 0, "a version that no pod has shown to work"
+            assert status.selector == f"digest={digest_label(status.stable.digest)}"
         if stored.previous is not None and status.previous is None and status.candidate is None:
             assert observed.service_digest == digest_label(stored.stable.digest)  # type: ignore[union-attr]
             assert world.now - stored.previous.since >= MIN_BAKE
@@ -71,7 +73,7 @@ class DeploymentLife(RuleBasedStateMachine):
     def change_health(self, number: int, health: Health, image: str | None) -> None:
         self.world.make(number, health, image)
 
-    @rule(image=IMAGES, replicas=st.integers(1, 3))
+    @rule(image=IMAGES, replicas=st.integers(0, 3))
     def edit(self, image: str | None, replicas: int) -> None:
         self.world.edit(image=image, replicas=replicas)
 
@@ -107,7 +109,7 @@ class DeploymentLife(RuleBasedStateMachine):
         world.champion = 4
         for image in (None, "example/other:1"):
             world.make(4, "good", image)
-        world.edit(image="example/last:1")
+        world.edit(image="example/last:1", replicas=max(world.spec.replicas, 1))
         for _ in range(4):
             world.settle(limit=8)
             world.wait(timedelta(hours=1))

@@ -14,6 +14,9 @@ GRPC_PORT = 8081
 METRICS_PORT = 9090
 """Where trainer pods answer /metrics; the server answers it on HTTP_PORT."""
 
+IN_FLIGHT_METRIC = "modelloop_requests_in_flight"
+"""The gauge of a server's requests that are being answered; autoscalers read it per pod."""
+
 TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes; the kubelet cuts a longer termination message."""
 

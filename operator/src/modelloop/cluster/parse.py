@@ -146,9 +146,11 @@ def parse_server(deployment: Object, pods: list[Object], *, matches: bool) -> Ob
     """A Deployment that serves one version, with its pods."""
     metadata, spec, status = deployment["metadata"], deployment.get("spec", {}), deployment.get("status", {})
     digest = metadata.get("labels", {}).get(DIGEST, "")
+    selector = spec.get("selector", {}).get("matchLabels", {})
     return ObservedServer(
         name=metadata["name"],
         digest_label=digest,
+        selector=",".join(f"{label}={value}" for label, value in sorted(selector.items())),
         template_hash=metadata.get("annotations", {}).get(TEMPLATE_HASH_ANNOTATION, ""),
         wanted=int(spec.get("replicas", 1)),
         available=int(status.get("availableReplicas") or 0),

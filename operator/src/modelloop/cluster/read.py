@@ -15,7 +15,7 @@ from modelloop.decide.monitor import ObservedModel, ObservedMonitor
 from modelloop.decide.retention import decide_kept_versions
 from modelloop.decide.runs import ObservedJob, ObservedTraining, RetrainWish, ScrapedProgress
 from modelloop.decide.schedule import find_schedule_problem
-from modelloop.desired.deployment import build_server, server_selector, service_address
+from modelloop.desired.deployment import build_server, service_address
 from modelloop.desired.labels import (
     APPROVE_ANNOTATION,
     COMPONENT,
@@ -136,7 +136,6 @@ def read_deployment(
         if is_owned_by(server, body)
     )
     service = cache.get(Key("Service", key.namespace, key.name)) or {}
-    selector = server_selector(key.name, status.stable.digest) if status.stable is not None else {}
     return ObservedDeployment(
         generation=body["metadata"].get("generation", 0),
         spec=spec,
@@ -144,7 +143,6 @@ def read_deployment(
         training_found=training is not None,
         target=_read_target(key, body, spec, training, settings),
         servers=servers,
-        selector=",".join(f"{name}={value}" for name, value in sorted(selector.items())),
         service_digest=service.get("spec", {}).get("selector", {}).get(DIGEST, ""),
         address=service_address(key.namespace, key.name),
         apply_error=apply_error,

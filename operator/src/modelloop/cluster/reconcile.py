@@ -6,11 +6,12 @@ nothing and the next pass makes the same objects.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
 from modelloop.cluster.cache import Key
 from modelloop.cluster.cluster import Cluster, Object, utc_now
+from modelloop.cluster.parse import is_owned_by
 from modelloop.cluster.read import (
     read_deployment,
     read_kept_versions,
@@ -26,9 +27,12 @@ from modelloop.decide.reasons import Reason
 from modelloop.decide.runs import ScrapedProgress
 from modelloop.decide.training import TrainingPlan, decide_training
 from modelloop.desired import names
+from modelloop.desired.autoscaling import build_autoscaler
+from modelloop.desired.availability import build_budget
 from modelloop.desired.deployment import build_server, build_service
 from modelloop.desired.labels import QUEUE
 from modelloop.desired.monitor import build_access, build_cron_job
+from modelloop.desired.network import build_network_policy
 from modelloop.desired.training import begin_run, build_job
 from modelloop.desired.workers import build_worker_job
 from modelloop.desired.workload import WorkloadSettings, build_store_claim
@@ -107,6 +111,17 @@ class Reconciler:
         if names.store_claim(storage_uri) == DEFAULT_CLAIM:
             await self._cluster.apply_once(build_store_claim(namespace, self._settings, DEFAULT_CLAIM))
 
+    async def _keep(self, key: Key, body: Object, kind: str, wanted: Sequence[Object | None]) -> None:
+        """Make the wanted children of a kind, and remove those that `body` owns beyond them."""
+        kept = set()
+        for child in wanted:
+            if child is not None:
+                kept.add(child["metadata"]["name"])
+                await self._cluster.apply(child)
+        for child in self._cluster.cache.children(key, kind):
+            if child["metadata"]["name"] not in kept and is_owned_by(child, body):
+                await self._cluster.delete(kind, key.namespace, child["metadata"]["name"])
+
     # -- ModelTraining ---------------------------------------------------------------------------------------------
 
     async def _reconcile_training(self, key: Key, body: Object) -> timedelta | None:
@@ -178,6 +193,9 @@ class Reconciler:
 
         async def make() -> None:
             public = plan.status.stable or plan.status.candidate
+            # First: no pod may be reached before the policy holds.
+            policy = build_network_policy(observed.spec, namespace=key.namespace, name=key.name, uid=uid)
+            await self._keep(key, body, "NetworkPolicy", [policy])
             for version in plan.served:
                 await self._ensure_store(key.namespace, version.storage.uri)
                 server = build_server(
@@ -195,6 +213,14 @@ class Reconciler:
                     )
             for name in plan.delete_servers:
                 await self._cluster.delete("Deployment", key.namespace, name)
+            budgets = [
+                build_budget(observed.spec, version, namespace=key.namespace, name=key.name, uid=uid)
+                for version in plan.served
+            ]
+            await self._keep(key, body, "PodDisruptionBudget", budgets)
+            # Before a version serves there are no pods for the autoscaler to look at, which it would complain about.
+            scaler = build_autoscaler(observed.spec, namespace=key.namespace, name=key.name, uid=uid)
+            await self._keep(key, body, "HorizontalPodAutoscaler", [scaler if plan.status.selector else None])
 
         return await self._make(key, make, plan.check_again_after)
 

@@ -43,6 +43,8 @@ class ObservedServer:
     total: int
     settled: bool
     """The Deployment controller has seen the newest spec."""
+    selector: str = ""
+    """Label selector of its pods."""
     matches: bool = True
     """Its template and size are what the spec asks for now."""
     pods: tuple[ObservedPod, ...] = ()
@@ -79,8 +81,6 @@ class ObservedDeployment:
     target: Target | None
     """The training's champion."""
     servers: tuple[ObservedServer, ...] = ()
-    selector: str = ""
-    """Label selector of the stable pods, for the scale subresource, as it will be for `status.stable`."""
     service_digest: str = ""
     """Digest label in the public Service's selector."""
     address: str = ""
@@ -127,7 +127,8 @@ def decide_deployment(observed: ObservedDeployment, now: datetime) -> Deployment
             "failed": rollout.failed,
             "replicas": stable_server.total if stable_server else 0,
             "ready_replicas": ready,
-            "selector": observed.selector if rollout.stable == status.stable else status.selector,
+            # A server that somebody deleted comes back with the same selector.
+            "selector": stable_server.selector if stable_server else status.selector,
             "address": observed.address,
         }
     )
@@ -172,7 +173,8 @@ def _choose_candidate(observed: ObservedDeployment, rollout: _Rollout, now: date
     digest = target.version.digest
     if rollout.stable is not None and rollout.stable.digest == digest:
         return _Rollout(rollout.stable, None, rollout.previous, rollout.failed)
-    if _is_failed(target, rollout.failed):
+    if _is_failed(target, rollout.failed) or observed.spec.replicas == 0:
+        # Without a pod nothing can show that a version works: it waits for the first one.
         return _Rollout(rollout.stable, None, rollout.previous, rollout.failed)
     old = rollout.candidate if rollout.candidate is not None and rollout.candidate.digest == digest else None
     candidate = ServedVersion(
@@ -193,10 +195,14 @@ def _choose_candidate(observed: ObservedDeployment, rollout: _Rollout, now: date
 def _since(observed: ObservedDeployment, candidate: ServedVersion, target: Target, now: datetime) -> datetime:
     """From when the candidate's time counts: a template that was mended gets its own.
 
-    While the API server refuses the template, the status must not move with every try.
+    So do pods that an autoscaler adds to those that are Ready already: a version isn't worse for more load. While the
+    API server refuses the template, the status must not move with every try.
     """
     server = _server(observed, candidate)
-    if server is None or server.template_hash == target.template_hash:
+    if server is None:
+        return candidate.since
+    grows = server.available > 0 and observed.spec.replicas > server.wanted
+    if server.template_hash == target.template_hash and not grows:
         return candidate.since
     patience = _progress_deadline(observed) / 2 if observed.apply_error else timedelta(0)
     return now if now - candidate.since >= patience else candidate.since
@@ -258,6 +264,8 @@ def _end_bake(observed: ObservedDeployment, rollout: _Rollout, now: datetime) ->
 
 
 def _bake_time(observed: ObservedDeployment) -> timedelta:
+    if observed.spec.replicas == 0:
+        return MIN_BAKE  # nothing is to run
     return max(parse_duration(observed.spec.rollout.bake_time), MIN_BAKE)
 
 
@@ -297,10 +305,14 @@ def _conditions(
     now: datetime,
 ) -> tuple[Condition, ...]:
     conditions = ConditionSet(observed.status.conditions, observed.generation, now)
-    available = rollout.stable is not None and (ready_pods > 0 or observed.spec.replicas == 0)
+    rests = rollout.stable is not None and observed.spec.replicas == 0
+    available = rollout.stable is not None and (ready_pods > 0 or rests)
     stable = f"version {rollout.stable.number}" if rollout.stable is not None else "no version"
     stable_problem = _server_problem(stable_server)
-    if available:
+    asleep = f"{stable} is scaled to 0: nothing answers until spec.replicas is raised"
+    if rests:
+        conditions.set(ConditionType.AVAILABLE, True, Reason.SCALED_TO_ZERO, asleep)
+    elif available:
         message = f"{stable} answers from {ready_pods} of {observed.spec.replicas} pods"
         conditions.set(ConditionType.AVAILABLE, True, Reason.SERVING, message)
     else:
@@ -309,11 +321,15 @@ def _conditions(
         conditions.set(ConditionType.AVAILABLE, False, reason, f"{stable}: {message}")
     done, reason, message, problem = _progress(observed, rollout, stable_server)
     conditions.set(ConditionType.ROLLED_OUT, done, reason, message)
-    if not done and (rollout.candidate is not None or (rollout.stable is not None and not problem)):
+    waits = reason == Reason.SCALED_TO_ZERO
+    if not done and not waits and (rollout.candidate is not None or (rollout.stable is not None and not problem)):
         conditions.set(ConditionType.RECONCILING, True, reason, message)
     if problem:
         conditions.set(ConditionType.STALLED, True, reason, message)
-    if available and done:
+    if rests and (done or waits):
+        text = asleep if done else f"{asleep}; {message}"
+        conditions.set(ConditionType.READY, True, Reason.SCALED_TO_ZERO, text)
+    elif available and done:
         conditions.set(ConditionType.READY, True, Reason.SERVING, f"{stable} answers at {observed.address}")
     else:
         suffix = f"; {stable} answers meanwhile" if available else ""
@@ -347,6 +363,11 @@ def _progress(
         entry = next(item for item in rollout.failed if item.digest == observed.target.version.digest)
         message = f"version {number} was given up: {entry.message}; change the spec or train a new version"
         return False, entry.reason, message, True
+    if observed.spec.replicas == 0 and (
+        rollout.stable is None or rollout.stable.digest != observed.target.version.digest
+    ):
+        message = f"version {number} waits for spec.replicas above 0: only its own pods can show that it works"
+        return False, Reason.SCALED_TO_ZERO, message, False
     if stable_server is None or not stable_server.is_complete:
         problem = _server_problem(stable_server)
         if problem is not None:

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     RESULT_LOST = "ResultLost"
     ROLLING_OUT = "RollingOut"
     RUNNING = "Running"
+    SCALED_TO_ZERO = "ScaledToZero"
     SCHEDULED = "Scheduled"
     SERVING = "Serving"
     STARTING = "Starting"
