@@ -8,21 +8,24 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count, groupby
+from itertools import count, groupby, repeat
 from math import isnan
 from typing import Any, Protocol
+from zlib import crc32
 
 import orjson
 
 from modelkit.artifact.signature import MISSING_TEXT, InputColumn
-from modelkit.contract.codec import format_time
+from modelkit.contract.config import CaptureConfig
 from modelkit.contract.files import capture_hour
 from modelkit.errors import StoreError, StoreObjectExistsError
 from modelkit.serve.batch import Batch, Features
 from modelkit.serve.model import Answer
+from modelkit.serve.question import Question
+from modelkit.serve.redaction import NO_REDACTION, Redaction
 from modelkit.store.segments import SegmentBuilder, SegmentNames
 from modelkit.store.store import Store
 
@@ -32,6 +35,9 @@ MAX_QUEUE_BYTES = 64 * 1024 * 1024
 """Request bytes behind the waiting rows: rows with huge texts must not fill the memory."""
 _SEGMENT_BYTES = 4 * 1024 * 1024
 """Uncompressed lines after which a segment ends."""
+_ALL = 100
+"""Per cent."""
+_LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
 _FIRST_RETRY = 0.5
 _LAST_RETRY = 30.0
 """Seconds between attempts to write a segment: doubled from the first to the last, with jitter."""
@@ -59,14 +65,32 @@ class RowFormat:
     digest: str
     version: int
     features: Features
+    redaction: Redaction = NO_REDACTION
 
-    def record(self, values: Sequence[Any]) -> dict[str, Any]:
-        """A row by column name, in the JSON types of the signature, a moment in seconds; missing is null."""
-        if self.features.plain:
-            # NaN needs no care: it becomes null in JSON.
-            return dict(zip(self.features.names, values, strict=True))
-        columns = zip(self.features.columns, values, strict=True)
-        return {column.name: _plain(column, value) for column, value in columns}
+    def records(self, batch: Batch) -> Iterator[dict[str, Any]]:
+        """Each row by column name, in the JSON types of the signature, a moment in seconds; missing is null."""
+        features = self.features
+        if features.plain and batch.matrix is not None and self.redaction is NO_REDACTION:
+            names = features.names
+            for row in batch.matrix.tolist():
+                # NaN needs no care: it becomes null in JSON.
+                yield dict(zip(names, row, strict=True))
+            return
+        kept = [
+            (index, column, column.name in self.redaction.hashed)
+            for index, column in enumerate(features.columns)
+            if column.name not in self.redaction.dropped
+        ]
+        for row in range(batch.rows):
+            values = batch.row(row)
+            yield {
+                column.name: self._hashed(column, values[index]) if is_hashed else _plain(column, values[index])
+                for index, column, is_hashed in kept
+            }
+
+    def _hashed(self, column: InputColumn, value: Any) -> str | None:
+        plain = _plain(column, value)
+        return None if plain is None else self.redaction.hash(plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +100,7 @@ class CapturedRequest:
     format: RowFormat
     id: str
     time: datetime
+    """In UTC."""
     batch: Batch
     answer: Answer
 
@@ -86,19 +111,49 @@ class CapturedRequest:
 
     def lines(self) -> Iterator[bytes]:
         """JSON lines of the stream `requests`, see modelkit.store.segments."""
-        moment, probabilities = format_time(self.time), self.answer.probabilities
-        for row, prediction in enumerate(self.answer.predictions):
-            record = {
-                "id": self.id,
-                "row": row,
-                "time": moment,
-                "digest": self.format.digest,
-                "version": self.format.version,
-                "features": self.format.record(self.batch.row(row)),
-                "prediction": prediction,
-                "probabilities": None if probabilities is None else probabilities[row],
-            }
-            yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+        probabilities = self.answer.probabilities
+        shares = repeat(None) if probabilities is None else probabilities
+        record: dict[str, Any] = {
+            "id": self.id,
+            "row": 0,
+            "time": self.time,
+            "digest": self.format.digest,
+            "version": self.format.version,
+            "features": None,
+            "prediction": None,
+            "probabilities": None,
+        }
+        if redacted := self.format.redaction.names:
+            record["redacted"] = redacted
+        answered = zip(self.format.records(self.batch), self.answer.predictions, shares, strict=False)
+        for row, (features, prediction, shared) in enumerate(answered):
+            record["row"], record["features"] = row, features
+            record["prediction"], record["probabilities"] = prediction, shared
+            yield orjson.dumps(record, option=_LINE)
+
+
+class Capture:
+    """Which answered requests are written: a sample by their ids, as far as the queue has room."""
+
+    def __init__(
+        self, config: CaptureConfig, shared: RowFormat, writer: "SegmentWriter", dropped: Callable[[int], None]
+    ) -> None:
+        self._percent = config.sample_percent
+        self._format = shared
+        self._writer = writer
+        self._dropped = dropped
+
+    def offer(self, question: Question, answer: Answer, time: datetime) -> None:
+        """Queue an answered question, when it is in the sample. Thread-safe; never blocks and never fails.
+
+        `time`: when it was answered, in UTC. Rows that find no room are reported to `dropped`.
+        """
+        # By the id, so that all rows of a request share their fate and a repeated one has the same.
+        if self._percent < _ALL and crc32(question.id.encode()) % _ALL >= self._percent:
+            return
+        captured = CapturedRequest(self._format, question.id, time, question.batch, answer)
+        if not self._writer.offer(captured, question.size):
+            self._dropped(captured.rows)
 
 
 class WriterMetrics(Protocol):
@@ -152,7 +207,8 @@ class SegmentWriter:
             self._items.append((item, size))
             self._rows += item.rows
             self._bytes += size
-            if len(self._items) == 1 or self._is_due():
+            # The thread itself wakes when the time is up.
+            if len(self._items) == 1 or self._is_filling():
                 self._changed.notify()
             return True
 
@@ -192,9 +248,11 @@ class SegmentWriter:
     def _is_due(self) -> bool:
         if not self._items:
             return False
-        # Early when a quarter is full: room must stay for what arrives while a slow store is written to.
-        is_filling = self._rows * 4 >= self._max_rows or self._bytes * 4 >= MAX_QUEUE_BYTES
-        return is_filling or time.monotonic() >= self._oldest + self._flush_seconds
+        return self._is_filling() or time.monotonic() >= self._oldest + self._flush_seconds
+
+    def _is_filling(self) -> bool:
+        """Is a quarter full? Room must stay for what arrives while a slow store is written to."""
+        return self._rows * 4 >= self._max_rows or self._bytes * 4 >= MAX_QUEUE_BYTES
 
     def _write(self, hour: str, segment: SegmentBuilder) -> None:
         """Write one segment, as often as it takes; raises StoreError when the writer was closed and time is up."""
@@ -227,10 +285,11 @@ def _segments(items: Sequence[Pending]) -> Iterator[tuple[str, SegmentBuilder]]:
         for item in group:
             for line in item.lines():
                 segment.add(line)
+                # Within an item too: a request of many rows may be larger than a reader takes.
+                if segment.size >= _SEGMENT_BYTES:
+                    yield hour, segment
+                    segment = SegmentBuilder()
             time.sleep(0)  # Let the event loop have the interpreter: answers come first.
-            if segment.size >= _SEGMENT_BYTES:
-                yield hour, segment
-                segment = SegmentBuilder()
         if segment.rows:
             yield hour, segment
 

@@ -3,7 +3,6 @@
 Whether a body is answered on the event loop or on a thread is the caller's choice, guided by `Cost`.
 """
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ import orjson
 from modelkit.artifact.signature import Signature
 from modelkit.contract.config import ServerConfig
 from modelkit.serve.batch import Features
-from modelkit.serve.capture import CapturedRequest, RowFormat, SegmentWriter
+from modelkit.serve.capture import Capture, RowFormat, SegmentWriter
 from modelkit.serve.drain import Drain
 from modelkit.serve.errors import OverloadedError
 from modelkit.serve.feedback import parse_feedback
@@ -21,6 +20,7 @@ from modelkit.serve.metrics import ServerMetrics
 from modelkit.serve.model import Answer, Model
 from modelkit.serve.plain import parse_predict, render_predict
 from modelkit.serve.question import Question, Reply, Request
+from modelkit.serve.redaction import read_redaction
 from modelkit.serve.v2 import parse_infer, render_infer
 
 Clock = Callable[[], datetime]
@@ -60,9 +60,10 @@ class Service:
         self.drain = Drain()
         self.limits = config.limits
         self._max_rows = config.limits.max_rows
-        self._sample_percent = config.capture.sample_percent
-        self._format = RowFormat(config.version.digest, signature.number, self.features)
-        self._requests = requests
+        # Here, so that there is no service whose rows are written without the rule for them. Raises RefusedError.
+        redaction = read_redaction(config.capture, self.features)
+        shared = RowFormat(config.version.digest, signature.number, self.features, redaction)
+        self._capture = Capture(config.capture, shared, requests, metrics.dropped.inc)
         self._feedback = feedback
         self._clock = clock
 
@@ -99,13 +100,5 @@ class Service:
         """Count, capture and render the model's `answer` to the question; raises RequestError. Thread-safe."""
         if question.is_captured:
             self.metrics.observe_predictions(answer.predictions)
-            self._capture(question, answer)
+            self._capture.offer(question, answer, self._clock())
         return Answered(question.id, question.render(answer))
-
-    def _capture(self, question: Question, answer: Answer) -> None:
-        # By the id, so that all rows of a request share their fate and a repeated one has the same.
-        if zlib.crc32(question.id.encode()) % 100 >= self._sample_percent:
-            return
-        captured = CapturedRequest(self._format, question.id, self._clock(), question.batch, answer)
-        if not self._requests.offer(captured, question.size):
-            self.metrics.dropped.inc(question.batch.rows)
