@@ -68,7 +68,7 @@ def test_rows_come_back_with_features_and_meta_and_without_labels(store: Store) 
     rows = read(store)
     assert rows.features.to_pylist() == [{"x": 1.5, "y": 2.0}] * 2
     assert rows.meta.column_names == [
-        "id", "row", "time", "digest", "version", "prediction", "probabilities", "label",
+        "id", "row", "time", "digest", "version", "prediction", "probabilities", "redacted", "label",
     ]  # fmt: skip
     first = rows.meta.to_pylist()[0]
     assert first["time"] == START

@@ -53,6 +53,7 @@ def examine(names: list[str], rows: int = 120, shift: float = 0.0, classes: list
         {
             "prediction": np.arange(rows) % 2 if classes else generator.normal(size=rows),
             "probabilities": pa.array([None] * rows, pa.list_(pa.float64())),
+            "redacted": pa.nulls(rows, pa.list_(pa.string())),
             "label": np.zeros(rows, dtype=np.int64),
         }
     )
@@ -153,6 +154,7 @@ def test_rare_categories_are_shown_as_others_only() -> None:
         {
             "prediction": np.zeros(100),
             "probabilities": pa.array([None] * 100, pa.list_(pa.float64())),
+            "redacted": pa.nulls(100, pa.list_(pa.string())),
             "label": pa.nulls(100),
         }
     )

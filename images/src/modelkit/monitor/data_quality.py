@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from modelkit.contract.result import CheckResult, FeatureFinding
 from modelkit.monitor.counts import Column
 from modelkit.monitor.statistics import discoveries, excess_p_value
-from modelkit.monitor.wording import BREACHED, OK, format_share, plural, too_few_rows
+from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_share, plural, too_few_rows
 
 DATA_QUALITY = "DataQuality"
 
@@ -85,8 +85,10 @@ def _questions(column: Column) -> Iterator[_Question]:
 
 def check_data_quality(problems: Sequence[Problem], features: int, rows: int, min_rows: int) -> CheckResult:
     """Breached when any problem was found; `problems` as `find_problems` orders them."""
-    if rows < min_rows or not problems:
+    if rows < min_rows:
         return too_few_rows(DATA_QUALITY, rows, min_rows)
+    if not problems:
+        return CheckResult(name=DATA_QUALITY, state=UNKNOWN, message="there is no feature to look at", rows=rows)
     found = [problem for problem in problems if problem.found]
     worst: dict[str, float] = {}
     for problem in found:

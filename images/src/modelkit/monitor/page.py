@@ -216,5 +216,7 @@ def _looked_at(config: MonitorConfig, examination: Examination) -> str:
     }
     if examination.skipped_segments:
         facts["Left out"] = plural(examination.skipped_segments, "damaged capture segment")
+    if examination.redacted:
+        facts["Not looked at"] = f"{plural(len(examination.redacted), 'feature')} that captures don't hold as sent"
     items = "".join(f"<dt>{name}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items())
     return f"<section><h2>What was looked at</h2><dl>{items}</dl></section>"

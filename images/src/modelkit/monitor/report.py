@@ -33,6 +33,7 @@ def build_report(config: MonitorConfig, examination: Examination) -> bytes:
         },
         "window": to_plain(examination.result),
         "skippedSegments": examination.skipped_segments,
+        "redactedFeatures": list(examination.redacted),
         "quality": _quality(examination),
         "features": [_describe(column, drifts.get(column.name)) for column in counts.features],
         "outputs": [_describe(column, drifts.get(column.name), show_all=True) for column in counts.outputs],

@@ -1,6 +1,6 @@
 """Look at one window: counts in, checks out. Pure; what is read and written is decided in `__main__`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from modelkit.monitor.data_quality import Problem, check_data_quality, find_prob
 from modelkit.monitor.drift import ColumnDrift, check_drift, check_prediction_drift, compare_columns
 from modelkit.monitor.quality import Estimate, check_quality, estimate_quality
 from modelkit.monitor.reference import Reference
-from modelkit.monitor.wording import fit_status, mention_skipped
+from modelkit.monitor.wording import fit_status, mention_redacted, mention_skipped
 
 if TYPE_CHECKING:
     from modelkit.store.captures import CapturedRows
@@ -30,6 +30,8 @@ class Examination:
     problems: tuple[Problem, ...]
     estimate: Estimate | None
     skipped_segments: int
+    redacted: tuple[str, ...] = ()
+    """Features that weren't looked at, because captured rows don't hold them as they were sent."""
 
 
 def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datetime]:
@@ -43,7 +45,13 @@ def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datet
 def examine_window(
     config: MonitorConfig, reference: Reference, captured: "CapturedRows", bounds: tuple[datetime, datetime]
 ) -> Examination:
-    """Run every check on the captured rows of [start, end)."""
+    """Run every check on the captured rows of [start, end).
+
+    A feature that some of them hold as a hash or not at all is in no check: it would look missing or changed.
+    """
+    hidden = captured.redacted
+    redacted = tuple(name for name in reference.features if name in hidden)
+    reference = replace(reference, features={name: e for name, e in reference.features.items() if name not in hidden})
     counts = count_rows(reference, captured.features, captured.meta)
     labelled = select_labelled(reference, captured.meta)
     drifts = compare_columns(counts.features, config.drift, config.min_rows)
@@ -54,8 +62,8 @@ def examine_window(
     features, rows = len(counts.features), counts.rows
     quality_of_data = check_data_quality(problems, features, rows, config.min_rows)
     checks = (
-        mention_skipped(quality_of_data, captured.skipped_segments),
-        check_drift(drifts, features, rows, config.drift, config.min_rows),
+        mention_redacted(mention_skipped(quality_of_data, captured.skipped_segments), len(redacted)),
+        mention_redacted(check_drift(drifts, features, rows, config.drift, config.min_rows), len(redacted)),
         check_prediction_drift(output_drifts, rows, config.drift, config.min_rows),
         check_quality(labelled, rows, metric, estimate, config.quality),
     )
@@ -67,6 +75,7 @@ def examine_window(
         problems=problems,
         estimate=estimate,
         skipped_segments=captured.skipped_segments,
+        redacted=redacted,
     )
 
 

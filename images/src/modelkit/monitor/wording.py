@@ -47,6 +47,14 @@ def mention_skipped(check: CheckResult, segments: int) -> CheckResult:
     return replace(check, message=f"{check.message}; {plural(segments, 'damaged capture segment')} {verb} left out")
 
 
+def mention_redacted(check: CheckResult, features: int) -> CheckResult:
+    """Say that features weren't looked at because the captured rows don't hold them as they were sent."""
+    if features == 0:
+        return check
+    verb = "was" if features == 1 else "were"
+    return replace(check, message=f"{check.message}; {plural(features, 'redacted feature')} {verb} left out")
+
+
 def too_few_rows(name: str, rows: int, min_rows: int) -> CheckResult:
     """A check that has no opinion because there was too little to look at."""
     found = "no rows" if rows == 0 else plural(rows, "row")

@@ -31,10 +31,16 @@ logger = logging.getLogger(__name__)
 _TIME = pa.timestamp("us", "UTC")
 _KEY = [("id", pa.string()), ("row", pa.int64()), ("time", _TIME)]
 _REQUEST = pa.schema(
-    [*_KEY, ("digest", pa.string()), ("version", pa.int64()), ("probabilities", pa.list_(pa.float64()))]
+    [
+        *_KEY,
+        ("digest", pa.string()),
+        ("version", pa.int64()),
+        ("probabilities", pa.list_(pa.float64())),
+        ("redacted", pa.list_(pa.string())),
+    ]
 )
 _FEEDBACK = pa.schema([*_KEY, ("received", _TIME)])
-_META = ("id", "row", "time", "digest", "version", "prediction", "probabilities")
+_META = ("id", "row", "time", "digest", "version", "prediction", "probabilities", "redacted")
 _FEATURE = "features."
 """Prefix of the feature columns while they share a table with the others."""
 
@@ -55,11 +61,17 @@ class CapturedRows:
     features: pa.Table
     """One column per feature. A column that only some versions have is null in the rows of the others."""
     meta: pa.Table
-    """id, row, time, digest, version, prediction, probabilities (null without), label (null without feedback)."""
+    """id, row, time, digest, version, prediction, probabilities (null without), redacted (names of the columns that
+    aren't in `features` as they were sent; null: all are), label (null without feedback)."""
     segments: int
     """Segments that were read, of requests and feedback."""
     skipped_segments: int
     """Segments that were damaged or vanished; their rows are missing."""
+
+    @property
+    def redacted(self) -> frozenset[str]:
+        """Columns that any of the rows doesn't hold as they were sent."""
+        return frozenset(self.meta["redacted"].combine_chunks().flatten().unique().to_pylist())
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,11 @@ records, so a reader of a time window lists only the hours that it needs::
 One line of the stream `requests` is one row that was answered::
 
     {"id": str, "row": int, "time": RFC 3339, "digest": str, "version": int,
-     "features": {column: value}, "prediction": value, "probabilities": [float] | null}
+     "features": {column: value}, "prediction": value, "probabilities": [float] | null,
+     "redacted": [column]}
+
+`redacted`, which most rows don't have, names the columns whose values aren't in `features` as they were sent: left
+out, or a keyed hash in their place.
 
 One line of the stream `feedback` is one true label, `received` ordering corrections of the same row::
 
@@ -32,6 +36,9 @@ SUFFIX = ".jsonl.gz"
 MAX_SEGMENT_BYTES = 256 * 1024 * 1024
 """Uncompressed; a reader refuses more, so that a forged segment can't take all memory."""
 
+_PIECE_BYTES = 64 * 1024
+"""Plain text that is compressed at once. Each call gives the interpreter up and must get it back from threads that
+answer requests: a call for every line would disturb them at every line."""
 _GZIP = 16 + zlib.MAX_WBITS
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 
@@ -54,14 +61,16 @@ class SegmentNames:
 
 
 class SegmentBuilder:
-    """The bytes of one segment, compressed line by line so that a writer never holds the plain text."""
+    """The bytes of one segment, compressed piece by piece so that a writer never holds all of the plain text."""
 
-    __slots__ = ("_compressor", "_parts", "rows", "size")
+    __slots__ = ("_compressor", "_lines", "_parts", "_plain", "rows", "size")
 
     def __init__(self) -> None:
         # Level 1: the server pays for it, beside answering.
         self._compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
         self._parts: list[bytes] = []
+        self._lines: list[bytes] = []
+        self._plain = 0
         self.rows = 0
         self.size = 0
         """Uncompressed bytes."""
@@ -70,12 +79,20 @@ class SegmentBuilder:
         """Append a line, which must end in a newline."""
         self.rows += 1
         self.size += len(line)
-        if part := self._compressor.compress(line):
-            self._parts.append(part)
+        self._lines.append(line)
+        self._plain += len(line)
+        if self._plain >= _PIECE_BYTES:
+            self._compress()
 
     def finish(self) -> bytes:
         """The whole segment; nothing can be added after it."""
+        self._compress()
         return b"".join([*self._parts, self._compressor.flush()])
+
+    def _compress(self) -> None:
+        if part := self._compressor.compress(b"".join(self._lines)):
+            self._parts.append(part)
+        self._lines, self._plain = [], 0
 
 
 def compress_segment(lines: Iterable[bytes]) -> bytes:

@@ -12,6 +12,7 @@ from modelkit.artifact.signature import InputColumn
 from modelkit.contract.config import FeedbackConfig
 from modelkit.data.columns import to_rows
 from modelkit.data.dataset import Dataset
+from modelkit.errors import RefusedError
 from modelkit.store.captures import read_captured
 from modelkit.store.store import Store
 
@@ -33,30 +34,58 @@ class Feedback:
 def read_feedback(store: Store, namespace: str, config: FeedbackConfig, dataset: Dataset) -> Feedback:
     """The labelled rows of the window that fit `dataset`'s columns and classes.
 
-    Raises StoreError when the store can't be read.
+    Raises StoreError when the store can't be read, and RefusedError when only captured rows are to be learnt from
+    and none of them holds a needed column as it was sent.
     """
     captured = read_captured(store, namespace, config.deployment, config.since, config.until)
     labelled = captured.meta.column("label").is_valid()
     frame = captured.features.filter(labelled).to_pandas()
     labels = captured.meta.column("label").filter(labelled).to_pandas()
-    return select_usable(frame, labels, dataset)
+    redacted = captured.meta.column("redacted").filter(labelled).to_pylist()
+    hidden = sorted({column.name for column in dataset.columns} & captured.redacted)
+    feedback = select_usable(
+        frame, labels, dataset, np.array([_hides(names, hidden) for names in redacted], dtype=bool)
+    )
+    if hidden and config.policy == "Window" and not len(feedback.target):
+        raise RefusedError("FeedbackRedacted", _explain_redacted(feedback.found, hidden, config.deployment))
+    return feedback
 
 
-def select_usable(frame: pd.DataFrame, labels: "pd.Series[Any]", dataset: Dataset) -> Feedback:
-    """Rows with a label that the dataset knows and without a missing value where the dataset has none."""
+def select_usable(
+    frame: pd.DataFrame, labels: "pd.Series[Any]", dataset: Dataset, redacted: NDArray[np.bool_] | None = None
+) -> Feedback:
+    """Rows with a label that the dataset knows and without a missing value where the dataset has none.
+
+    `redacted`: [n] rows that don't hold a column of the dataset as it was sent, which are left out too.
+    """
+    found = len(frame)
+    notes = []
+    if redacted is not None and redacted.any():
+        notes.append(
+            f"{int(redacted.sum())} captured rows were left out because capture.drop or capture.hash hides a column "
+            "that is learnt from"
+        )
+        frame, labels = frame[~redacted].reset_index(drop=True), labels[~redacted].reset_index(drop=True)
     target, known = _targets(labels, dataset)
     # A champion may take columns that this run left out.
     names = dict.fromkeys([*(column.name for column in dataset.columns), *frame.columns])
     frame = frame.reindex(columns=list(names))
     whole = _has_values(frame, dataset.columns)
     usable = known & whole
-    notes = []
     if unknown := int(np.sum(~known)):
         notes.append(f"{unknown} captured rows have a label that the training data doesn't have and were left out")
     if partial := int(np.sum(known & ~whole)):
         notes.append(f"{partial} captured rows lack a value of a required column and were left out")
     kept = frame[usable].reset_index(drop=True)
-    return Feedback(kept, target[usable], len(frame), tuple(notes))
+    return Feedback(kept, target[usable], found, tuple(notes))
+
+
+def _explain_redacted(found: int, hidden: list[str], deployment: str) -> str:
+    shown = ", ".join(map(repr, hidden[:3])) + (", …" if len(hidden) > 3 else "")
+    return (
+        f"none of the {found} labelled captured rows of {deployment} can be learnt from: its capture.drop or "
+        f"capture.hash hides {shown}; leave these columns out of spec.data.features, capture them, or use policy Append"
+    )
 
 
 def _targets(labels: "pd.Series[Any]", dataset: Dataset) -> tuple[NDArray[Any], NDArray[np.bool_]]:
