@@ -9,6 +9,9 @@ from modelkit.contract.files import RUNTIME_MODELS, WORK_MOUNT
 from modelloop.api.common import ApiModel, Image, LocalRef, Resources, cel, duration_between, validations
 from modelloop.api.custom import Variable, Words
 
+FETCH_CONTAINER = "fetch"
+"""The init container that verifies the version and lays it out for the runtime."""
+RUNTIME_CONTAINER = "runtime"
 TEMPORARY_MOUNT = "/tmp"  # noqa: S108 - a mount of the container's own
 _RESERVED = (WORK_MOUNT, TEMPORARY_MOUNT)
 
@@ -62,8 +65,8 @@ class Runtime(ApiModel):
             "name.",
             json_schema_extra=validations(
                 cel(
-                    "self.matches('^[A-Za-z0-9][-A-Za-z0-9._]*$')",
-                    "must be letters, digits, dots, dashes and underscores such as churn_v2",
+                    "self.matches('^[A-Za-z0-9_][-A-Za-z0-9._]*(/[A-Za-z0-9_][-A-Za-z0-9._]*)*$')",
+                    "must be letters, digits, dots, dashes and underscores, with / between parts, such as churn_v2",
                 )
             ),
         ),

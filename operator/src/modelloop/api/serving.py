@@ -103,7 +103,17 @@ class Capture(ApiModel):
         Field(
             max_length=256,
             description="Columns that must not be stored as they are.",
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+                # A pod's environment holds them.
+                **validations(
+                    cel(
+                        "self.map(column, size(column.name)).sum() <= 10000",
+                        "all names together must have at most 10000 characters",
+                    )
+                ),
+            },
         ),
     ] = ()
     hash_key: Annotated[HashKey | None, Field(description="The key for columns with action Hash.")] = None

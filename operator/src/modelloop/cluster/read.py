@@ -144,7 +144,7 @@ def read_deployment(
         target=_read_target(key, body, spec, training, settings),
         servers=servers,
         service_digest=service.get("spec", {}).get("selector", {}).get(DIGEST, ""),
-        address=service_address(key.namespace, key.name),
+        address=service_address(spec, namespace=key.namespace, name=key.name),
         apply_error=apply_error,
     )
 

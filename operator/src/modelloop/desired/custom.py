@@ -21,9 +21,9 @@ from modelkit.contract.exchange import (
 )
 from modelkit.contract.files import DATA_MOUNT, WORK_DATA, WORK_MOUNT
 from modelkit.contract.recipe import CustomConfig
-from modelloop.api.common import Resources
 from modelloop.api.custom import Prepare
 from modelloop.api.training import ModelTrainingSpec
+from modelloop.desired.users import build_users_container
 from modelloop.desired.workload import (
     Main,
     Mount,
@@ -31,16 +31,11 @@ from modelloop.desired.workload import (
     Secrets,
     WorkloadSettings,
     build_container,
-    build_container_security,
-    build_mount,
-    build_resources,
 )
 
 INPUTS = f"{WORK_MOUNT}/inputs"
 OUTPUTS = f"{WORK_MOUNT}/outputs"
 _PREPARED = "prepared"
-_TEMPORARY = "/tmp"  # noqa: S108 - a mount of the container's own
-_DEFAULT_RESOURCES = Resources(requests={"cpu": "250m", "memory": "512Mi"}, limits={"memory": "2Gi"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +88,7 @@ def build_steps(
 
 
 def _build_prepare(prepare: Prepare, run: RunName, settings: WorkloadSettings, mounts: Mounts) -> dict[str, Any]:
-    container = _build_users_container(
+    container = build_users_container(
         PREPARE,
         prepare.image,
         prepare.resources,
@@ -112,7 +107,7 @@ def _build_prepare(prepare: Prepare, run: RunName, settings: WorkloadSettings, m
 
 
 def _build_custom_container(spec: ModelTrainingSpec, run: RunName, settings: WorkloadSettings) -> dict[str, Any]:
-    container = _build_users_container(
+    container = build_users_container(
         CUSTOM,
         spec.image or "",
         spec.resources,
@@ -128,32 +123,3 @@ def _build_custom_container(spec: ModelTrainingSpec, run: RunName, settings: Wor
 
 def _about(run: RunName) -> dict[str, str]:
     return {NAME_VARIABLE: run.name, NAMESPACE_VARIABLE: run.namespace, RUN_VARIABLE: str(run.number)}
-
-
-def _build_users_container(
-    name: str,
-    image: str,
-    resources: Resources,
-    settings: WorkloadSettings,
-    *,
-    command: tuple[str, ...],
-    args: tuple[str, ...],
-    variables: dict[str, str],
-    mounts: tuple[Mount, ...],
-) -> dict[str, Any]:
-    """A container of an image that we know nothing of: a read-only root, and room to write of its own."""
-    scratch = f"{name}-scratch"
-    own = (Mount(name=scratch, path=WORK_MOUNT), Mount(name=scratch, path=_TEMPORARY))
-    variables = {"HOME": WORK_MOUNT, "TMPDIR": _TEMPORARY, **variables}
-    return {
-        "name": name,
-        "image": image,
-        "imagePullPolicy": settings.image_pull_policy,
-        **({"command": list(command)} if command else {}),
-        **({"args": list(args)} if args else {}),
-        "env": [{"name": key, "value": value} for key, value in variables.items()],
-        "resources": build_resources(resources, _DEFAULT_RESOURCES),
-        "securityContext": build_container_security(),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [build_mount(mount) for mount in (*own, *mounts)],
-    }

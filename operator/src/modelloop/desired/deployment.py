@@ -1,28 +1,34 @@
 """Builds what serves a model: one Deployment per version in play and the public Service."""
 
+from dataclasses import replace
 from typing import Any
 
 from modelkit.contract.codec import dumps
-from modelkit.contract.config import CaptureConfig, ServerConfig, StoreConfig, VersionRef
-from modelkit.contract.environment import HTTP_PORT
+from modelkit.contract.environment import GRPC_PORT, HTTP_PORT
 from modelloop.api.common import Resources, VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.desired import labels, names
+from modelloop.desired.placement import build_placement
+from modelloop.desired.runtime import MODELS, build_runtime_steps
+from modelloop.desired.serving import (
+    build_probes,
+    build_server_config,
+    build_spread,
+    find_key,
+    find_secrets,
+    grace_seconds,
+)
 from modelloop.desired.workload import (
-    PUBLIC_KEY,
-    KeyFile,
     Main,
     Mounts,
     WorkloadSettings,
     build_pod_spec,
     content_hash,
     store_secrets,
-    store_uri,
 )
 
 KIND = "ModelDeployment"
 CONTAINER = "server"
-DRAIN_SECONDS = 5
 _DEFAULT_RESOURCES = Resources(requests={"cpu": "100m", "memory": "192Mi"}, limits={"memory": "512Mi"})
 
 
@@ -41,44 +47,9 @@ def build_server(
     settings: WorkloadSettings,
 ) -> dict[str, Any]:
     """The Deployment that serves `version` and never another."""
-    key = spec.verify.secret_name if spec.verify is not None else version.signing_secret
-    config = ServerConfig(
-        namespace=namespace,
-        deployment=name,
-        version=VersionRef(number=version.number, path=version.path, digest=version.digest),
-        store=StoreConfig(uri=store_uri(version.storage)),
-        capture=CaptureConfig(sample_percent=spec.capture.sample_percent),
-        drain_seconds=DRAIN_SECONDS,
-        public_key=None if key is None else PUBLIC_KEY,
-    )
     selector = server_selector(name, version.digest)
     object_labels = {**labels.object_labels(KIND, name), **selector}
-    main = Main(
-        name=CONTAINER,
-        image=spec.image or settings.server_image,
-        module="modelkit.serve",
-        config=dumps(config),
-        resources=spec.resources,
-        default_resources=_DEFAULT_RESOURCES,
-        ports={"http": HTTP_PORT},
-        extra={
-            "readinessProbe": _probe("/v2/health/ready", period=2, failures=3),
-            "livenessProbe": _probe("/v2/health/live", period=10, failures=6),
-            "startupProbe": _probe("/v2/health/live", period=1, failures=120),
-        },
-    )
-    mounts = Mounts(
-        store_claim=names.store_claim(version.storage.uri),
-        key=None if key is None else KeyFile(secret=key, path=PUBLIC_KEY),
-    )
-    pod_spec = build_pod_spec(
-        main,
-        settings,
-        mounts,
-        store_secrets(version.storage),
-        # The longest inference and the last captures too.
-        terminationGracePeriodSeconds=DRAIN_SECONDS + 55,
-    )
+    pod_spec = _build_pod_spec(spec, version, selector, namespace=namespace, name=name, settings=settings)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -100,6 +71,7 @@ def build_server(
                     "labels": object_labels,
                     "annotations": {
                         "prometheus.io/scrape": "true",
+                        "prometheus.io/scheme": _scheme(spec),
                         "prometheus.io/port": str(HTTP_PORT),
                         "prometheus.io/path": "/metrics",
                     },
@@ -110,20 +82,46 @@ def build_server(
     }
 
 
-def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
-    return {
-        "httpGet": {"path": path, "port": "http"},
-        "periodSeconds": period,
-        "failureThreshold": failures,
-        "timeoutSeconds": 2,
-    }
+def _build_pod_spec(
+    spec: ModelDeploymentSpec,
+    version: VersionStatus,
+    selector: dict[str, str],
+    *,
+    namespace: str,
+    name: str,
+    settings: WorkloadSettings,
+) -> dict[str, Any]:
+    main = Main(
+        name=CONTAINER,
+        image=spec.image or settings.server_image,
+        module="modelkit.serve",
+        config=dumps(build_server_config(spec, version, namespace=namespace, name=name)),
+        resources=spec.resources,
+        default_resources=_DEFAULT_RESOURCES,
+        ports={"http": HTTP_PORT, "grpc": GRPC_PORT},
+        extra=build_probes(spec),
+    )
+    mounts = Mounts(
+        store_claim=names.store_claim(version.storage.uri),
+        key=find_key(spec, version),
+        secrets=find_secrets(spec),
+        others=() if spec.runtime is None else (replace(MODELS, read_only=True),),
+    )
+    secrets = store_secrets(version.storage)
+    return build_pod_spec(
+        main,
+        settings,
+        mounts,
+        secrets,
+        before=() if spec.runtime is None else build_runtime_steps(spec.runtime, name, main, settings, mounts, secrets),
+        terminationGracePeriodSeconds=grace_seconds(spec),
+        **build_spread(spec, selector),
+        **build_placement(spec),
+    )
 
 
 def build_service(spec: ModelDeploymentSpec, digest: str, *, namespace: str, name: str, uid: str) -> dict[str, Any]:
     """The public Service; its selector names the version with `digest`, so a promotion is one flip."""
-    port: dict[str, Any] = {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}
-    if spec.service.node_port is not None:
-        port["nodePort"] = spec.service.node_port
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -133,10 +131,28 @@ def build_service(spec: ModelDeploymentSpec, digest: str, *, namespace: str, nam
             "labels": labels.object_labels(KIND, name),
             "ownerReferences": [labels.owner_reference(KIND, name, uid)],
         },
-        "spec": {"type": spec.service.type, "selector": server_selector(name, digest), "ports": [port]},
+        "spec": {"type": spec.service.type, "selector": server_selector(name, digest), "ports": _ports(spec)},
     }
 
 
-def service_address(namespace: str, name: str) -> str:
+def _ports(spec: ModelDeploymentSpec) -> list[dict[str, Any]]:
+    encrypted = spec.tls is not None
+    http: dict[str, Any] = {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}
+    if encrypted:
+        http |= {"name": "https", "port": 443, "appProtocol": "https"}
+    # HTTP/2 without encryption has to be said: nothing in the first bytes of a connection tells of it.
+    protocol = "https" if encrypted else "kubernetes.io/h2c"
+    grpc = {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "protocol": "TCP", "appProtocol": protocol}
+    for port, node_port in ((http, spec.service.node_port), (grpc, spec.service.grpc_node_port)):
+        if node_port is not None:
+            port["nodePort"] = node_port
+    return [http, grpc]
+
+
+def _scheme(spec: ModelDeploymentSpec) -> str:
+    return "http" if spec.tls is None else "https"
+
+
+def service_address(spec: ModelDeploymentSpec, *, namespace: str, name: str) -> str:
     """URL of the public Service inside the cluster."""
-    return f"http://{name}.{namespace}.svc"
+    return f"{_scheme(spec)}://{name}.{namespace}.svc"

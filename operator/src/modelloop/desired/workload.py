@@ -54,6 +54,18 @@ class KeyFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretFolder:
+    """A Secret as a folder of files."""
+
+    name: str
+    """Of the volume."""
+    secret: str
+    path: str
+    keys: tuple[str, ...] = ()
+    """Which of its keys; empty: all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
     """An emptyDir where a container sees it."""
 
@@ -69,6 +81,7 @@ class Mounts:
     store_claim: str | None = None
     data_claim: str | None = None
     key: KeyFile | None = None
+    secrets: tuple[SecretFolder, ...] = ()
     others: tuple[Mount, ...] = ()
     """Volumes that a run's containers share."""
 
@@ -109,7 +122,7 @@ def build_pod_spec(
 ) -> dict[str, Any]:
     """A pod spec that the restricted Pod Security Standard admits.
 
-    `before` are init containers, whose emptyDirs are made. `fields` are added to the pod's spec.
+    `before` are init containers and sidecars, whose emptyDirs are made. `fields` are added to the pod's spec.
     """
     container, volumes = build_container(main, settings, mounts, secrets)
     known = {volume["name"] for volume in volumes}
@@ -145,12 +158,9 @@ def build_container(
     if mounts.data_claim:
         volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": mounts.data_claim, "readOnly": True}})
         volume_mounts.append({"name": "data", "mountPath": f"{DATA_MOUNT}/{mounts.data_claim}", "readOnly": True})
-    if mounts.key:
-        folder, _, name = mounts.key.path.rpartition("/")
-        secret = {"secretName": mounts.key.secret, "items": [{"key": name, "path": name}], "defaultMode": 0o440}
-        # Optional: what is missing is then told by the container, not by a pod that waits for ever.
-        volumes.append({"name": "key", "secret": {**secret, "optional": True}})
-        volume_mounts.append({"name": "key", "mountPath": folder, "readOnly": True})
+    for folder in _secret_folders(mounts):
+        volumes.append(_build_secret_volume(folder))
+        volume_mounts.append({"name": folder.name, "mountPath": folder.path, "readOnly": True})
     volumes.extend({"name": mount.name, "emptyDir": {}} for mount in mounts.others)
     volume_mounts.extend(build_mount(mount) for mount in mounts.others)
     container: dict[str, Any] = {
@@ -182,6 +192,21 @@ def build_container(
             {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in main.ports.items()
         ]
     return container, volumes
+
+
+def _secret_folders(mounts: Mounts) -> tuple[SecretFolder, ...]:
+    if mounts.key is None:
+        return mounts.secrets
+    folder, _, name = mounts.key.path.rpartition("/")
+    return (SecretFolder(name="key", secret=mounts.key.secret, path=folder, keys=(name,)), *mounts.secrets)
+
+
+def _build_secret_volume(folder: SecretFolder) -> dict[str, Any]:
+    # Optional: what is missing is then told by the container, not by a pod that waits for ever.
+    secret: dict[str, Any] = {"secretName": folder.secret, "defaultMode": 0o440, "optional": True}
+    if folder.keys:
+        secret["items"] = [{"key": key, "path": key} for key in folder.keys]
+    return {"name": folder.name, "secret": secret}
 
 
 def build_mount(mount: Mount) -> dict[str, Any]:
