@@ -7,6 +7,12 @@
     └── RequestError                       the request can't be answered; its message goes to the client
         ├── MalformedRequestError          it isn't what the protocol or the model's signature asks for
         ├── UnprocessableRequestError      well-formed, but over a limit, or the model has no finite answer to it
+        ├── BadFramingError                the bytes aren't one unambiguous HTTP request
+        ├── UnknownCodingError             a transfer coding that isn't `chunked`
+        ├── HeadTooLargeError
+        ├── HeadTimeoutError               the request's line and headers didn't arrive in time
+        ├── UnknownExpectationError        an Expect that isn't `100-continue`
+        ├── UnauthorizedError              no token that is known
         ├── UnknownPathError               there is nothing at the path
         ├── WrongMethodError               there is, but not for this method
         ├── UnsupportedMediaTypeError      the body is of another type or encoding
@@ -39,6 +45,30 @@ class MalformedRequestError(RequestError):
 
 class UnprocessableRequestError(RequestError):
     """The request is over a limit, or the model has no finite answer to it."""
+
+
+class BadFramingError(RequestError):
+    """The bytes aren't one unambiguous HTTP request: two parties could disagree about where it ends."""
+
+
+class UnknownCodingError(RequestError):
+    """The body comes in a transfer coding that isn't `chunked`."""
+
+
+class HeadTooLargeError(RequestError):
+    """The request's line and headers are longer than the limit."""
+
+
+class HeadTimeoutError(RequestError):
+    """The request's line and headers didn't arrive in time."""
+
+
+class UnknownExpectationError(RequestError):
+    """The client expects something else than `100-continue`."""
+
+
+class UnauthorizedError(RequestError):
+    """The request has no token that is known."""
 
 
 class UnknownPathError(RequestError):

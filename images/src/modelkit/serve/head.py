@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from modelkit.serve.trace import Trace
+
 
 @dataclass(slots=True, eq=False)
 class Head:
@@ -27,9 +29,8 @@ class Head:
     json_length: int | None = None
     """Inference-Header-Content-Length."""
     authorization: bytes | None = None
-    traceparent: bytes | None = None
-    """W3C trace context, given back with the answer."""
-    tracestate: bytes | None = None
+    trace: Trace | None = None
+    """Given back with the answer."""
 
     @property
     def has_body(self) -> bool:
