@@ -43,9 +43,8 @@ def read_feedback(store: Store, namespace: str, config: FeedbackConfig, dataset:
     labels = captured.meta.column("label").filter(labelled).to_pandas()
     redacted = captured.meta.column("redacted").filter(labelled).to_pylist()
     hidden = sorted({column.name for column in dataset.columns} & captured.redacted)
-    feedback = select_usable(
-        frame, labels, dataset, np.array([_hides(names, hidden) for names in redacted], dtype=bool)
-    )
+    hides = np.array([names is not None and not set(hidden).isdisjoint(names) for names in redacted], dtype=bool)
+    feedback = select_usable(frame, labels, dataset, hides)
     if hidden and config.policy == "Window" and not len(feedback.target):
         raise RefusedError("FeedbackRedacted", _explain_redacted(feedback.found, hidden, config.deployment))
     return feedback
