@@ -41,3 +41,6 @@ class Backend(Protocol):
 
     def delete(self, segments: tuple[str, ...]) -> None:
         """Remove the object; a missing one is no error."""
+
+    def remove_empty(self, segments: tuple[str, ...]) -> None:
+        """Remove a folder that holds nothing any more, where folders exist by themselves; another is left alone."""

@@ -76,6 +76,9 @@ class BucketBackend:
         except StoreObjectNotFoundError:
             return
 
+    def remove_empty(self, segments: tuple[str, ...]) -> None:
+        """See Backend; a bucket's folders are only the names of its objects."""
+
     def _size_by_reading(self, segments: tuple[str, ...]) -> int | None:
         """The answer to HEAD has no body, so a missing bucket or an unknown key look like a missing object."""
         try:

@@ -101,6 +101,19 @@ class FolderBackend:
         ):
             os.unlink(segments[-1], dir_fd=folder)
 
+    def remove_empty(self, segments: tuple[str, ...]) -> None:
+        """See Backend."""
+        with self._errors("delete", segments):
+            try:
+                with self._folder(segments[:-1]) as parent:
+                    os.rmdir(segments[-1], dir_fd=parent)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            except OSError as exc:
+                # POSIX allows either for a folder that isn't empty.
+                if exc.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise
+
     @contextmanager
     def _folder(self, segments: tuple[str, ...], *, create: bool = False) -> Iterator[int]:
         if create:

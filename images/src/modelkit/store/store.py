@@ -78,6 +78,13 @@ class Store:
         """Remove an object; a missing one is no error."""
         self._backend.delete(split_path(path))
 
+    def remove_empty(self, folder: str) -> None:
+        """Remove `folder` when nothing is in it; no error when it holds something or isn't there.
+
+        Only folders that nobody writes to any more: a writer that has just made one would find it gone.
+        """
+        self._backend.remove_empty(split_path(folder))
+
 
 def _open_backend(config: StoreConfig, environ: Mapping[str, str]) -> Backend:
     parts = urlsplit(config.uri)
