@@ -48,10 +48,16 @@ CONTEXTS: dict[str, Object] = {
     },
     "ModelTraining.gates[].maxDrop": {"gates": [{"metric": "f1"}]},
     "ModelTraining.gates[].confidence": {"gates": [{"metric": "f1", "maxDrop": 0.1}]},
-    "ModelTraining.tolerations[].value": {"tolerations": [{"key": "gpu", "operator": "Equal"}]},
-    "ModelTraining.tolerations[].effect": {"tolerations": [{"key": "gpu"}]},
-    "ModelTraining.tolerations[].operator": {"tolerations": [{"key": "gpu"}]},
-    "ModelTraining.tolerations[].tolerationSeconds": {"tolerations": [{"key": "gpu", "effect": "NoExecute"}]},
+    **{
+        f"{kind}.tolerations[].{field}": {"tolerations": [toleration]}
+        for kind in ("ModelTraining", "ModelDeployment")
+        for field, toleration in {
+            "value": {"key": "gpu", "operator": "Equal"},
+            "effect": {"key": "gpu"},
+            "operator": {"key": "gpu"},
+            "tolerationSeconds": {"key": "gpu", "effect": "NoExecute"},
+        }.items()
+    },
     "ModelTraining.prepare": {"prepare": {"image": "example/etl:1"}},
     "ModelTraining.prepare.secretRef": {"prepare": {"image": "example/etl:1", "secretRef": {"name": "keys"}}},
     "ModelTraining.prepare.claimRef": {"prepare": {"image": "example/etl:1", "claimRef": {"name": "raw"}}},
@@ -62,6 +68,32 @@ CONTEXTS: dict[str, Object] = {
     "ModelDeployment.verify": {"verify": {"secretName": "keys"}},
     "ModelTraining.budget": {"budget": {"cpuHours": 1}},
     "ModelDeployment.service.nodePort": {"service.type": "NodePort"},
+    "ModelDeployment.service.grpcNodePort": {"service.type": "NodePort"},
+    "ModelDeployment.capture.columns": {
+        "capture": {"columns": [{"name": "zip", "action": "Drop"}], "hashKey": {"secretName": "keys"}}
+    },
+    "ModelDeployment.capture.hashKey": {"capture.hashKey": {"secretName": "keys"}},
+    "ModelDeployment.tls": {"tls.secretName": "keys"},
+    "ModelDeployment.auth": {"auth.secretName": "keys"},
+    "ModelDeployment.autoscaling": {"autoscaling.maxReplicas": 1000},
+    "ModelDeployment.disruptionBudget": {"disruptionBudget.maxUnavailable": 1},
+    "ModelDeployment.topologySpreadConstraints[]": {"topologySpreadConstraints": [{"topologyKey": "zone"}]},
+    "ModelDeployment.topologySpreadConstraints[].minDomains": {
+        "topologySpreadConstraints": [{"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+    },
+    "ModelDeployment.networkPolicy.from[]": {"networkPolicy.from": [{"podSelector": {}}]},
+    **{
+        f"ModelDeployment.networkPolicy.from[].{selector}.matchExpressions[]": {
+            "networkPolicy.from": [
+                {selector: {"matchExpressions": [{"key": "team", "operator": "In", "values": ["a"]}]}}
+            ],
+        }
+        for selector in ("podSelector", "namespaceSelector")
+    },
+    "ModelDeployment.networkPolicy.from[].ipBlock": {"networkPolicy.from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+    "ModelDeployment.runtime": {"runtime": {"image": "example/triton:1", "port": 8000}},
+    "ModelDeployment.runtime.secretRef": {"runtime.secretRef.name": "keys"},
+    "ModelDeployment.runtime.env[]": {"runtime.env": [{"name": "A", "value": "b"}]},
     "ModelMonitor.alarm.windows": {"alarm.breaches": 1},
     "ModelMonitor.alarm.breaches": {"alarm.windows": 10},
 }
@@ -85,6 +117,22 @@ ITEMS: dict[str, Callable[[int], Any]] = {
     "ModelTraining.command": lambda number: f"word-{number}",
     "ModelTraining.args": lambda number: f"word-{number}",
     "ModelTraining.tolerations": lambda number: {"key": f"taint-{number}", "operator": "Exists"},
+    "ModelDeployment.tolerations": lambda number: {"key": f"taint-{number}", "operator": "Exists"},
+    "ModelDeployment.capture.columns": lambda number: {"name": f"column {number}", "action": "Drop"},
+    "ModelDeployment.topologySpreadConstraints": lambda number: {"topologyKey": f"rack-{number}"},
+    "ModelDeployment.networkPolicy.from": lambda _: {"podSelector": {}},
+    **{
+        f"ModelDeployment.networkPolicy.from[].{selector}.{name}": item
+        for selector in ("podSelector", "namespaceSelector")
+        for name, item in {
+            "matchExpressions": lambda number: {"key": f"label-{number}", "operator": "Exists"},
+            "matchExpressions[].values": lambda number: f"value-{number}",
+        }.items()
+    },
+    "ModelDeployment.networkPolicy.from[].ipBlock.except": lambda number: f"10.0.{number}.0/24",
+    "ModelDeployment.runtime.env": lambda number: {"name": f"V{number}", "value": "x"},
+    "ModelDeployment.runtime.command": lambda number: f"word-{number}",
+    "ModelDeployment.runtime.args": lambda number: f"word-{number}",
     "ModelMonitor.retrain.checks": lambda number: ("Drift", "Quality")[number % 2],
 }
 """A good item of each list."""
@@ -95,6 +143,11 @@ TOGETHER = {
     "ModelTraining.candidates[].search[].type",
     "ModelTraining.slices[].values",
     "ModelTraining.compress.methods[]",
+    *(
+        f"ModelDeployment.networkPolicy.from[].{selector}.matchExpressions[].{field}"
+        for selector in ("podSelector", "namespaceSelector")
+        for field in ("operator", "values")
+    ),
 }
 """Judged together with other fields, see REJECTED and ACCEPTED of test_crd_constraints."""
 METRICS = ("f1", "accuracy", "precision", "recall", "roc_auc", "log_loss", "mse", "rmse", "mae", "r2")
