@@ -107,7 +107,7 @@ def run_cluster(server: ApiServer, operator: Operator) -> None:
     """What the cluster's controllers and the workloads do with what is there."""
     for (kind, _, name), body in list(server.objects.items()):
         if kind == "Job" and not body.get("status"):
-            _complete(server, body)
+            complete(server, body)
             continue
         generation = body["metadata"]["generation"]
         if kind == "Deployment" and body.get("status", {}).get("observedGeneration") != generation:
@@ -135,7 +135,8 @@ def _add_pod(server: ApiServer, name: str, labels: Object, status: Object) -> No
     )
 
 
-def _complete(server: ApiServer, job: Object) -> None:
+def complete(server: ApiServer, job: Object) -> None:
+    """What a trainer leaves behind: its pod and the end of its Job."""
     name = job["metadata"]["name"]
     (container,) = job["spec"]["template"]["spec"]["containers"]
     number = int(job["metadata"]["labels"]["modelloop.dev/run-number"])
