@@ -7,7 +7,7 @@ anything else: no manifest, another digest, a file of another length or content,
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,8 @@ def read_manifest_bytes(store: Store, ref: VersionRef) -> bytes:
     return data
 
 
-def fetch_version(store: Store, ref: VersionRef, target: Path) -> Path:
-    """Copy the version to the folder `target` (made when missing) and return it.
+def fetch_version(store: Store, ref: VersionRef, target: Path, *, without: Collection[str] = ()) -> Path:
+    """Copy the version, `without` some of its files, to the folder `target` (made when missing) and return it.
 
     Only files that the manifest lists are fetched, each is checked against its size and sha256 before it is
     written. What other frameworks keep below `model` stays in the store: nothing here reads it. Raises
@@ -121,7 +121,7 @@ def fetch_version(store: Store, ref: VersionRef, target: Path) -> Path:
         raise _not_found(store, ref)
     target.mkdir(parents=True, exist_ok=True)
     for name, entry in manifest.files.items():
-        if "/" not in name:
+        if "/" not in name and name not in without:
             (target / name).write_bytes(_read_verified(store, ref.path, name, entry))
     return target
 
