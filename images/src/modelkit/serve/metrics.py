@@ -7,15 +7,18 @@ rare uses the client's own instruments. Every method may be called from any thre
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Sequence
 from math import isfinite
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
+import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from modelkit.contract.files import PROFILE
 from modelkit.serve.instruments import Buckets, build_counter, build_histogram
 
 _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -164,6 +167,15 @@ class ServerMetrics:
                 counted[label] += count
             else:
                 self._others += count
+
+
+def prediction_edges(directory: Path) -> list[float]:
+    """The bins of a regression's predictions in a verified version: those of its profile; none without a profile."""
+    try:
+        edges = orjson.loads((directory / PROFILE).read_bytes())["predictions"]["edges"]
+        return [float(edge) for edge in edges]
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return []  # A custom training may have written another profile or none: the server doesn't need it.
 
 
 class _HotPath(Collector):
