@@ -106,7 +106,7 @@ def train(title: str, frame: "object", estimator: str, params: dict[str, int], f
     environ |= {"MODELLOOP_TERMINATION_LOG": str(log), "ORT_DISABLE_TELEMETRY": "1"}
     subprocess.run([sys.executable, "-m", "modelkit.train"], env=environ, check=True, capture_output=True)
     made = json.loads(log.read_text())
-    version = VersionRef(number=1, path=made["version"]["path"], digest=made["version"]["digest"])
+    version = VersionRef(number=1, path=made["path"], digest=made["digest"])
     model = folder / "model.joblib"
     joblib.dump(load_native(store / version.path), model)
     rows = frame.drop(columns="target").to_numpy(float)  # type: ignore[attr-defined]

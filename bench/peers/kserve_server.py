@@ -6,6 +6,7 @@ from typing import Any
 import joblib
 import kserve
 import numpy as np
+from kserve.utils.utils import get_predict_response
 
 
 class SklearnModel(kserve.Model):  # type: ignore[misc,unused-ignore]
@@ -26,7 +27,7 @@ class SklearnModel(kserve.Model):  # type: ignore[misc,unused-ignore]
         del headers, response_headers
         rows = payload.inputs[0].as_numpy()
         result = self._model.predict(np.asarray(rows))
-        return kserve.utils.utils.get_predict_response(payload, result, self.name)
+        return get_predict_response(payload, result, self.name)
 
 
 if __name__ == "__main__":
