@@ -33,6 +33,7 @@ from tests.unit.operator_tests.operator_states import (
     monitor_spec,
     training_spec,
 )
+from tests.unit.operator_tests.pod_checks import find_violations, pod_spec
 
 Object = dict[str, Any]
 LONGEST = "n" * MAX_NAME
@@ -71,51 +72,6 @@ def build_all(name: str = "cancer", storage: Storage | None = None, **fields: An
         build_store_claim("team", SETTINGS, "modelloop-store"),
     ]
     return {item["kind"]: item for item in objects}
-
-
-def pod_spec(item: Object) -> Object | None:
-    """The pod spec inside an object."""
-    spec = item.get("spec", {})
-    template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
-    found: Object | None = template["spec"] if template else None
-    return found
-
-
-def find_violations(pod: Object) -> list[str]:
-    """What the restricted Pod Security Standard forbids in a pod spec (kubernetes.io/docs, Pod Security Standards)."""
-    context = pod.get("securityContext", {})
-    wrong = [key for key in ("hostNetwork", "hostPID", "hostIPC", "hostUsers") if pod.get(key)]
-    if context.get("sysctls") or context.get("supplementalGroups") == [0]:
-        wrong.append("sysctls or groups")
-    for volume in pod.get("volumes", []):
-        allowed = {
-            "configMap",
-            "csi",
-            "downwardAPI",
-            "emptyDir",
-            "ephemeral",
-            "persistentVolumeClaim",
-            "projected",
-            "secret",
-        }
-        wrong += [f"volume {key}" for key in set(volume) - allowed - {"name"}]
-    for container in pod["containers"] + pod.get("initContainers", []):
-        own = container.get("securityContext", {})
-        effective = context | own
-        if own.get("allowPrivilegeEscalation") is not False:
-            wrong.append("privilege escalation")
-        if own.get("privileged") or own.get("procMount"):
-            wrong.append("privileged")
-        if effective.get("runAsNonRoot") is not True or effective.get("runAsUser") == 0:
-            wrong.append("root")
-        if effective.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
-            wrong.append("seccomp")
-        capabilities = own.get("capabilities", {})
-        if capabilities.get("drop") != ["ALL"] or set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"}:
-            wrong.append("capabilities")
-        if any("hostPort" in port for port in container.get("ports", [])):
-            wrong.append("host port")
-    return wrong
 
 
 @pytest.mark.parametrize("kind", build_all())

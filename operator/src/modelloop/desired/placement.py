@@ -1,5 +1,6 @@
 """Builds where pods may run, and when those of a run may: node selection, queue, deadline."""
 
+import copy
 import math
 from typing import Any
 
@@ -13,9 +14,9 @@ def build_placement(spec: Placement) -> dict[str, Any]:
     """The part of a pod's spec that selects its node; only what the spec states."""
     tolerations = [entry.model_dump(mode="json", by_alias=True, exclude_none=True) for entry in spec.tolerations]
     fields: dict[str, Any] = {
-        "nodeSelector": spec.node_selector,
+        "nodeSelector": dict(spec.node_selector),
         "tolerations": tolerations,
-        "affinity": spec.affinity,
+        "affinity": copy.deepcopy(spec.affinity),
         "priorityClassName": spec.priority_class_name,
         "runtimeClassName": spec.runtime_class_name,
     }
