@@ -12,7 +12,7 @@ import pytest
 
 from modelkit.artifact.signature import InputColumn, Signature, load_signature
 from modelkit.artifact.version import fetch_version
-from modelkit.contract.config import DataConfig, DriftConfig, FeedbackConfig, TrainerConfig
+from modelkit.contract.config import DataConfig, DriftConfig, FeedbackConfig, LimitsConfig, TrainerConfig
 from modelkit.contract.files import FEEDBACK_STREAM, PROFILE, REQUESTS_STREAM, SAMPLES, SIGNATURE, capture_hour
 from modelkit.contract.recipe import ColumnTypeConfig
 from modelkit.contract.result import TrainingResult
@@ -120,7 +120,7 @@ def test_every_kind_is_learnt_served_captured_watched_and_learnt_again(
     warm_up(directory, signature, model)
     table = _table()
     body = json.dumps({"features": _requests(table)}).encode()
-    batch = parse_predict(features, body, ROWS)
+    batch = parse_predict(features, body, LimitsConfig(max_rows=ROWS))
     answer = model.predict(batch)
     assert np.mean(np.array(answer.predictions) == table["stays"]) > 0.8
     metadata = json.loads(model_metadata(signature, "m", "p"))
@@ -179,7 +179,7 @@ def test_later_moments_are_no_drift_but_longer_words_are(
     _, signature = _served(trainer, config, result, tmp_path)
     features = Features.of(signature)
     later = _table().assign(since=pd.Timestamp("2031-01-01"), note="x" * 500)
-    batch = parse_predict(features, json.dumps({"features": _requests(later)}).encode(), ROWS)
+    batch = parse_predict(features, json.dumps({"features": _requests(later)}).encode(), LimitsConfig(max_rows=ROWS))
     answer = Answer(["yes"] * ROWS, None)
     captured = CapturedRequest(RowFormat("sha256:0", 1, features), "r1", NOW, batch, answer)
     counts = _watched(trainer, config, result, captured)
@@ -203,7 +203,7 @@ def test_later_moments_are_no_drift_but_longer_words_are(
 def test_a_request_with_another_kind_of_value_is_refused_without_the_value(change: dict[str, Any], text: str) -> None:
     row = _requests(_table())[0] | change
     with pytest.raises(MalformedRequestError) as caught:
-        parse_predict(Features.of(_signature()), json.dumps({"features": [row]}).encode(), 10)
+        parse_predict(Features.of(_signature()), json.dumps({"features": [row]}).encode(), LimitsConfig(max_rows=10))
     assert text in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -217,7 +217,7 @@ def _signature() -> Signature:
 
 def test_a_moment_is_seen_alike_as_text_and_as_seconds_and_may_be_missing() -> None:
     rows = [_requests(_table())[0] | {"since": value} for value in ("2026-01-01T00:00:00+00:00", 1767225600, None)]
-    batch = parse_predict(Features.of(_signature()), json.dumps({"features": rows}).encode(), 10)
+    batch = parse_predict(Features.of(_signature()), json.dumps({"features": rows}).encode(), LimitsConfig(max_rows=10))
     assert batch.column(0).tolist()[:2] == [1767225600.0, 1767225600.0]
     assert np.isnan(batch.column(0)[2])
     assert batch.column(1).tolist() == [str(rows[0]["plan"])] * 3

@@ -4,9 +4,10 @@ Everything that a client sends comes through here, whatever the protocol: a valu
 an error that names the column, never the value. Pure: no I/O, no model.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, starmap
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ Column = NDArray[Any]
 _NUMBERS = frozenset({int, float})
 _MAX_NAME = 64
 """Characters of a client's name for something that an error repeats."""
-_EXACT = 2**53
-"""Whole numbers up to this are exact as float64."""
+_EXACT = 2**53 - 1
+"""Whole numbers up to this are exact as float64, and no other number is taken for one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Features:
     """Does the model see any column as text?"""
     plain: bool
     """Are all columns float64? Then a row of numbers needs no check per column."""
+    pack: Callable[..., bytes]
+    """Writes one row's numbers as native float64; raises struct.error for another width or anything but a number."""
 
     @classmethod
     def of(cls, signature: Signature) -> "Features":
@@ -73,27 +76,38 @@ class Features:
             positions={name: index for index, name in enumerate(names)},
             textual=any(column.kind != "numeric" for column in signature.inputs),
             plain=kinds == {"float64"},
+            pack=struct.Struct(f"{len(names)}d").pack,
         )
 
 
-def build_batch(features: Features, rows: Sequence[Sequence[Any]]) -> Batch:
-    """Rows of JSON values, each as long as the signature, as a batch; raises MalformedRequestError."""
-    if features.plain and (matrix := _numbers(rows)) is not None and matrix.shape[1] == len(features.names):
-        return Batch(len(rows), matrix, ())
+def build_batch(features: Features, rows: Sequence[Sequence[Any]], *, has_booleans: bool = True) -> Batch:
+    """Rows of JSON values, each as long as the signature, as a batch; raises MalformedRequestError.
+
+    `has_booleans`: may there be any among the values? Where it is known that there are none, numbers needn't be looked
+    at one by one.
+    """
+    if features.plain and (matrix := _numbers(features, rows, has_booleans)) is not None:
+        return Batch(len(matrix), matrix, ())
     for index, row in enumerate(rows):
         if len(row) != len(features.names):
             raise wrong_width(index, len(row), len(features.names))
-    columns = tuple(build_column(column, [row[index] for row in rows]) for index, column in enumerate(features.columns))
-    return join_columns(features, columns)
+    columns = map(build_column, features.columns, zip(*rows, strict=True))
+    return join_columns(features, tuple(columns))
 
 
 def build_matrix(features: Features, matrix: FloatMatrix) -> Batch:
-    """A number matrix [rows, features] in the signature's order as a batch; raises MalformedRequestError."""
+    """A number matrix [rows, features] in the signature's order as a batch; raises MalformedRequestError.
+
+    NaN stands for null.
+    """
     if features.textual:
         raise MalformedRequestError(
             "the model has text or category columns, which one number tensor can't hold; send one named tensor per "
             "column"
         )
+    if not np.isfinite(matrix).all():
+        for index, column in enumerate(features.columns):
+            _check_finite(column, matrix[:, index])
     if not features.plain:
         for index, column in enumerate(features.columns):
             _check_numbers(column, matrix[:, index])
@@ -108,7 +122,7 @@ def join_columns(features: Features, columns: tuple[Column, ...]) -> Batch:
     return Batch(rows, np.stack(columns, axis=1), ())
 
 
-def build_column(column: InputColumn, values: list[Any]) -> Column:
+def build_column(column: InputColumn, values: Sequence[Any]) -> Column:
     """JSON values of one column as its array [rows]; raises MalformedRequestError naming the column."""
     kinds = set(map(type, values))
     if type(None) in kinds:
@@ -126,9 +140,27 @@ def build_column(column: InputColumn, values: list[Any]) -> Column:
             raise _wrong_type(column, "true or false", kinds)
     elif not kinds <= _NUMBERS:
         raise _wrong_type(column, "numbers", kinds)
-    numbers = np.array(values, dtype=np.float64)
-    _check_numbers(column, numbers)
-    return numbers if column.kind == "numeric" else _name_codes(column, numbers)
+    return _finish_numbers(column, np.array(values, dtype=np.float64))
+
+
+def build_typed_column(column: InputColumn, values: NDArray[Any]) -> Column:
+    """Values [rows] that came typed, as the column's array; raises MalformedRequestError naming the column.
+
+    What each dtype may hold is as in JSON. NaN, and None in an array of objects, stand for null.
+    """
+    kind = values.dtype.kind
+    if kind == "O":
+        return build_column(column, values.tolist())
+    if column.dtype == "string":
+        raise _wrong_type(column, "text", {bool if kind == "b" else float})
+    if column.dtype == "bool" and kind == "f":
+        raise _wrong_type(column, "true or false", {float})
+    if column.dtype != "bool" and kind == "b":
+        raise _wrong_type(column, "dates" if column.dtype == "datetime" else "numbers", {bool})
+    numbers = values.astype(np.float64)
+    if kind == "f" and not np.isfinite(numbers).all():
+        _check_finite(column, numbers)
+    return _finish_numbers(column, numbers)
 
 
 def missing_columns(features: Features, found: Callable[[str], bool]) -> MalformedRequestError | None:
@@ -156,22 +188,37 @@ def show(name: str) -> str:
     return repr(name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…")
 
 
-def _numbers(rows: Sequence[Sequence[Any]]) -> FloatMatrix | None:
-    """`rows` as a matrix when there is nothing but numbers in one shape; None otherwise.
+def _numbers(features: Features, rows: Sequence[Sequence[Any]], has_booleans: bool) -> FloatMatrix | None:
+    """`rows` as a matrix when there is nothing but numbers in the signature's shape; None otherwise.
 
-    The types are looked at before NumPy sees the values: it would take `true` for 1 and "1" for a number, and give
-    every value of a mixed list the memory of the longest text.
+    Packing tells numbers from anything else but booleans, and takes a third of the time that NumPy needs.
     """
-    if not set(map(type, chain.from_iterable(rows))) <= _NUMBERS:
+    if has_booleans and not set(map(type, chain.from_iterable(rows))) <= _NUMBERS:
         return None
-    width = len(rows[0])
-    if set(map(len, rows)) != {width}:
+    try:
+        packed = bytearray().join(starmap(features.pack, rows))
+    except struct.error:
         return None
-    flat = np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=len(rows) * width)
-    return flat.reshape(len(rows), width)
+    return np.frombuffer(packed, dtype=np.float64).reshape(len(rows), len(features.names))
 
 
-def _build_moments(column: InputColumn, values: list[Any], kinds: set[type]) -> FloatMatrix:
+def _finish_numbers(column: InputColumn, numbers: FloatMatrix) -> Column:
+    """Numbers of the right type as the column's array, when they are of its dtype."""
+    if column.dtype == "datetime":
+        return numbers
+    _check_numbers(column, numbers)
+    return numbers if column.kind == "numeric" else _name_codes(column, numbers)
+
+
+def _check_finite(column: InputColumn, numbers: FloatMatrix) -> None:
+    """NaN stands for null; infinite numbers are none that a model was trained on."""
+    if np.isinf(numbers).any():
+        raise MalformedRequestError(f"the column {show(column.name)} must hold finite numbers")
+    if not column.nullable and np.isnan(numbers).any():
+        raise MalformedRequestError(f"the column {show(column.name)} must not be null")
+
+
+def _build_moments(column: InputColumn, values: Sequence[Any], kinds: set[type]) -> FloatMatrix:
     """Seconds since 1970 UTC of ISO 8601 text, or of numbers that are such seconds already."""
     if not kinds <= {str, int, float}:
         raise _wrong_type(column, "dates", kinds)
@@ -197,7 +244,7 @@ def _check_numbers(column: InputColumn, numbers: FloatMatrix) -> None:
         known = numbers[~np.isnan(numbers)]
         if not np.all((known == np.floor(known)) & (np.abs(known) <= _EXACT)):
             raise MalformedRequestError(
-                f"the column {show(column.name)} must hold whole numbers of at most 2**53 in size"
+                f"the column {show(column.name)} must hold whole numbers of less than 2**53 in size"
             )
     elif column.dtype == "bool":
         known = numbers[~np.isnan(numbers)]

@@ -2,36 +2,63 @@
 
 import os
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from modelkit.contract.config import LimitsConfig
 from modelkit.serve.batch import show
 from modelkit.serve.errors import MalformedRequestError, UnprocessableRequestError
+from modelkit.serve.strictness import NUMERIC, check_structure, check_texts, is_suspect, too_deep
 
 MAX_ID = 128
 _ID = re.compile(r"[!-~]{1,128}")
+DEFAULT_LIMITS = LimitsConfig()
 
 
-def parse_json(body: bytes) -> Any:
-    """The body as Python values; raises MalformedRequestError with the place, never the text, that isn't JSON."""
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A JSON text within the limits."""
+
+    plain: Any
+    has_booleans: bool
+    """May there be any in it? False is certain."""
+
+
+def parse_document(body: bytes, limits: LimitsConfig = DEFAULT_LIMITS) -> Document:
+    """The body's JSON, strictly by RFC 8259: finite numbers, UTF-8 without a byte order mark, no key twice.
+
+    Raises MalformedRequestError with the place, never the text, of what isn't JSON, and UnprocessableRequestError for
+    what is over the limits of nesting and of text.
+    """
     if not body:
         raise MalformedRequestError("the body is empty; expected JSON")
     try:
-        return orjson.loads(body)
+        plain = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        if exc.msg.startswith("depth limit"):
-            raise UnprocessableRequestError("the body is nested too deeply") from None
         # `from None`: the original error holds the whole document.
-        raise MalformedRequestError(
-            f"the body isn't JSON at line {exc.lineno} column {exc.colno}; NaN and Infinity aren't JSON: "
-            "send null for a missing number"
-        ) from None
+        raise _not_json(exc, limits) from None
+    structure = body.translate(None, NUMERIC)
+    if is_suspect(structure, plain, limits):
+        check_structure(body, structure, plain, limits)
+    if len(body) > limits.max_text_bytes:
+        check_texts(body, plain, limits)
+    return Document(plain, b"tru" in structure or b"fals" in structure)
 
 
-def parse_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
+def parse_json(body: bytes, limits: LimitsConfig = DEFAULT_LIMITS) -> Any:
+    """The body as Python values; raises as `parse_document` does."""
+    return parse_document(body, limits).plain
+
+
+def parse_object(body: bytes, known: frozenset[str], limits: LimitsConfig = DEFAULT_LIMITS) -> dict[str, Any]:
     """The body as a JSON object with no other keys than `known`."""
-    plain = parse_json(body)
+    return check_object(parse_json(body, limits), known)
+
+
+def check_object(plain: Any, known: frozenset[str]) -> dict[str, Any]:
+    """`plain` when it is an object with no other keys than `known`."""
     if not isinstance(plain, dict):
         raise MalformedRequestError(f"the body must be a JSON object with {', '.join(map(show, sorted(known)))}")
     for key in plain:
@@ -58,3 +85,14 @@ def check_rows(rows: int, limit: int) -> None:
         raise MalformedRequestError("expected at least one row; found none")
     if rows > limit:
         raise UnprocessableRequestError(f"{rows} rows in one request; the limit is {limit}: send several requests")
+
+
+def _not_json(error: orjson.JSONDecodeError, limits: LimitsConfig) -> MalformedRequestError | UnprocessableRequestError:
+    if error.msg.startswith("depth limit"):
+        return too_deep(limits)
+    if "byte order mark" in error.msg:
+        return MalformedRequestError("the body begins with a byte order mark; send UTF-8 without one")
+    place = f"the body isn't JSON at line {error.lineno} column {error.colno}"
+    if "infinity" in error.msg:
+        return MalformedRequestError(f"{place}: the number is too large; numbers are at most 1.8e308")
+    return MalformedRequestError(f"{place}; NaN and Infinity aren't JSON: send null for a missing number")

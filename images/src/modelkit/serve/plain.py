@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 
 from modelkit.artifact.signature import Signature
+from modelkit.contract.config import LimitsConfig
 from modelkit.serve.batch import Batch, Features, build_batch, missing_columns, unknown_column
-from modelkit.serve.body import check_rows, parse_object
+from modelkit.serve.body import DEFAULT_LIMITS, check_object, check_rows, parse_document
 from modelkit.serve.errors import MalformedRequestError
 from modelkit.serve.model import Answer
 
@@ -22,13 +23,18 @@ _KEYS = frozenset({"features"})
 _EXPECTED = 'expected {"features": rows}, where rows is a list of lists, a list of objects, or one of them'
 
 
-def parse_predict(features: Features, body: bytes, max_rows: int) -> Batch:
+def parse_predict(features: Features, body: bytes, limits: LimitsConfig = DEFAULT_LIMITS) -> Batch:
     """The rows of a /predict body; raises RequestError."""
-    return parse_features(features, parse_object(body, _KEYS).get("features"), max_rows)
+    document = parse_document(body, limits)
+    found = check_object(document.plain, _KEYS).get("features")
+    return parse_features(features, found, limits.max_rows, has_booleans=document.has_booleans)
 
 
-def parse_features(features: Features, found: Any, max_rows: int) -> Batch:
-    """The rows of a body's field `features`: rows, named records, or one of them; raises RequestError."""
+def parse_features(features: Features, found: Any, max_rows: int, *, has_booleans: bool = True) -> Batch:
+    """The rows of a body's field `features`: rows, named records, or one of them; raises RequestError.
+
+    `has_booleans`: see `build_batch`.
+    """
     if isinstance(found, dict):
         found = [found]
     if not isinstance(found, list):
@@ -36,16 +42,16 @@ def parse_features(features: Features, found: Any, max_rows: int) -> Batch:
     if found and not isinstance(found[0], list | dict):
         found = [found]
     check_rows(len(found), max_rows)
-    return parse_rows(features, found)
+    return parse_rows(features, found, has_booleans=has_booleans)
 
 
-def parse_rows(features: Features, rows: Sequence[Any]) -> Batch:
+def parse_rows(features: Features, rows: Sequence[Any], *, has_booleans: bool = True) -> Batch:
     """At least one row, all lists in the signature's order or all objects by column name, as a batch."""
     kinds = set(map(type, rows))
     if kinds == {list}:
-        return build_batch(features, rows)
+        return build_batch(features, rows, has_booleans=has_booleans)
     if kinds == {dict}:
-        return build_batch(features, _ordered(features, rows))
+        return build_batch(features, _ordered(features, rows), has_booleans=has_booleans)
     raise MalformedRequestError(_EXPECTED)
 
 

@@ -69,7 +69,7 @@ class Service:
 
     def predict(self, request: Request) -> Question:
         """The question of a /predict body; raises RequestError."""
-        batch = parse_predict(self.features, request.body, self._max_rows)
+        batch = parse_predict(self.features, request.body, self.limits)
         return Question(
             request.id,
             batch,

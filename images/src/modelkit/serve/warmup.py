@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from modelkit.artifact.signature import Signature
+from modelkit.contract.config import LimitsConfig
 from modelkit.contract.files import SAMPLES
 from modelkit.serve.batch import Features
 from modelkit.serve.errors import ModelUnusableError, RequestError
@@ -52,9 +53,11 @@ def warm_up(directory: Path, signature: Signature, model: Model) -> Cost:
         ) from exc
     check_answer(signature, samples, answer)
 
+    limits = LimitsConfig(max_rows=max(1, len(rows)))
+
     def seconds(body: bytes) -> float:
         def once() -> None:
-            batch = parse_predict(features, body, len(rows))
+            batch = parse_predict(features, body, limits)
             render_predict(signature, signature.model, model.predict(batch), "warm-up")
 
         return min(_time(once) for _ in range(_REPEATS))

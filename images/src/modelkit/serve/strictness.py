@@ -1,0 +1,112 @@
+"""What a JSON parser lets pass and a server must not: deep nesting, keys that come twice, endless texts.
+
+All of it is judged from the text with its numbers taken out, which is short for rows of numbers and quick to count in:
+a walk over the values is only needed where the counts can't tell. Pure; messages name keys and limits, never a value.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from modelkit.contract.config import LimitsConfig
+from modelkit.serve.batch import show
+from modelkit.serve.errors import MalformedRequestError, UnprocessableRequestError
+
+NUMERIC = b"0123456789.,-+eE \t\r\n"
+"""What is taken out of a text: numbers and what is between values. Texts lose the same, so what is left of it has as
+many brackets, braces, colons and quotes as the text has, but other words."""
+_KEY_END = re.compile(rb'"\s*:')
+
+
+def is_suspect(structure: bytes, plain: Any, limits: LimitsConfig) -> bool:
+    """Could the text be nested too deeply or have a key twice? `structure` is it without NUMERIC.
+
+    A level of nesting has a bracket, and a key has a colon, so few brackets aren't deep, and as many keys as colons
+    are all keys of the text.
+    """
+    braces = structure.count(b"{")
+    if structure.count(b"[") + braces > limits.max_depth:
+        return True
+    return structure.count(b":") != (len(plain) if braces == 1 and type(plain) is dict else 0)
+
+
+def check_structure(body: bytes, structure: bytes, plain: Any, limits: LimitsConfig) -> None:
+    """Raise UnprocessableRequestError for too deep nesting, MalformedRequestError for a key that comes twice."""
+    depth, keys = _measure(plain, structure.count(b"[") + structure.count(b"{"))
+    if depth > limits.max_depth:
+        raise too_deep(limits)
+    # Colons and quotes before colons may be parts of texts too, so there are never fewer than keys in the text.
+    if keys not in (structure.count(b":"), len(_KEY_END.findall(body))):
+        _refuse_repeated_keys(body, limits)
+
+
+def check_texts(body: bytes, plain: Any, limits: LimitsConfig) -> None:
+    """Raise UnprocessableRequestError for a text (or a key) of more bytes than the limit."""
+    if b"\\" in body:
+        too_long = any(len(text.encode()) > limits.max_text_bytes for text in _texts(plain))
+    else:
+        # Without escapes, every other quote begins a text and the next one ends it.
+        quotes = np.flatnonzero(np.frombuffer(body, dtype=np.uint8) == ord('"'))
+        too_long = bool(np.any(quotes[1::2] - quotes[::2] > limits.max_text_bytes + 1))
+    if too_long:
+        raise UnprocessableRequestError(
+            f"the body has a text value of more than {limits.max_text_bytes} bytes, which is the limit"
+        )
+
+
+def too_deep(limits: LimitsConfig) -> UnprocessableRequestError:
+    """An error for a text that is nested too deeply."""
+    return UnprocessableRequestError(f"the body is nested too deeply; the limit is {limits.max_depth} levels")
+
+
+def _measure(plain: Any, brackets: int) -> tuple[int, int]:
+    """How deep `plain` is nested and how many keys its objects have. `brackets` that open, in the whole text.
+
+    The walk ends when as many lists and objects were seen as brackets open: rows of numbers are never looked into.
+    """
+    level = [plain] if isinstance(plain, list | dict) else []
+    depth = keys = seen = 0
+    while level:
+        depth += 1
+        seen += len(level)
+        keys += sum(len(item) for item in level if type(item) is dict)
+        if seen == brackets:
+            break
+        level = [value for item in level for value in _values(item) if type(value) is list or type(value) is dict]
+    return depth, keys
+
+
+def _texts(plain: Any) -> Iterator[str]:
+    """All texts and keys."""
+    level = [plain]
+    while level:
+        yield from (value for value in level if type(value) is str)
+        yield from (key for value in level if type(value) is dict for key in value)
+        level = [inner for value in level if type(value) is list or type(value) is dict for inner in _values(value)]
+
+
+def _values(item: Any) -> Iterable[Any]:
+    return item.values() if type(item) is dict else item
+
+
+def _refuse_repeated_keys(body: bytes, limits: LimitsConfig) -> None:
+    """Look at every pair of every object; numbers aren't made, so that none is too long for Python."""
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        names = set()
+        for name, _ in pairs:
+            if name in names:
+                raise MalformedRequestError(f"the field {show(name)} comes twice in one object")
+            names.add(name)
+
+    try:
+        json.loads(body, object_pairs_hook=check, parse_int=_skip, parse_float=_skip)
+    except RecursionError:
+        raise too_deep(limits) from None
+
+
+def _skip(_: str) -> None:
+    return None
