@@ -1,4 +1,4 @@
-"""In-process servers of real versions, asked over ASGI."""
+"""In-process servers of real versions, asked over loopback."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +13,13 @@ import pytest
 
 from modelkit.contract.config import CaptureConfig, LimitsConfig, StoreConfig
 from modelkit.serve.app import App
+from modelkit.serve.auth import Auth
 from modelkit.serve.engine import Engine
 from modelkit.serve.loading import LoadedVersion, load_version
+from modelkit.serve.server import Server
 from modelkit.serve.settings import Settings
 from modelkit.store.store import Store
+from tests.unit.serve.serve_loopback import Loopback, running
 from tests.unit.serve.serve_models import Example, store_example
 from tests.unit.serve.serve_process import server_config
 
@@ -30,6 +33,7 @@ class Served:
     version: LoadedVersion
     client: httpx.AsyncClient
     store: Store
+    loopback: Loopback
 
     async def predict(self, features: Any, **headers: str) -> httpx.Response:
         return await self.client.post("/predict", json={"features": features}, headers=headers)
@@ -69,6 +73,7 @@ def _serve(
     *,
     limits: LimitsConfig | None = None,
     capture: CaptureConfig | None = None,
+    auth: Auth | None = None,
 ) -> Served:
     root = folder / "store"
     store = Store.open(StoreConfig(uri=f"file://{root}"), {})
@@ -78,6 +83,10 @@ def _serve(
     version = load_version(Settings(config=config, port=0, work=folder / "work", pod="pod-0"), store, 1)
     stack.callback(version.close)
     pool = stack.enter_context(ThreadPoolExecutor(2))
-    app = App(version.service, Engine(version.service, config.limits, config.batching, version.cost, pool, 2))
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pod")
-    return Served(example, app, version, client, store)
+    engine = Engine(version.service, config.limits, config.batching, version.cost, pool, 2)
+    app = App(version.service, engine, pool, auth)
+    server = Server(app, config.limits, drain_seconds=0.0, auth=auth)
+    loopback = stack.enter_context(running(server))
+    # Tests have event loops of their own, which no kept connection may outlive.
+    client = httpx.AsyncClient(base_url=loopback.url, limits=httpx.Limits(max_keepalive_connections=0))
+    return Served(example, app, version, client, store, loopback)

@@ -14,8 +14,6 @@ import httpx
 import pytest
 
 from modelkit.contract.config import CaptureConfig, LimitsConfig, ServerConfig, StoreConfig, VersionRef
-from modelkit.serve import http
-from modelkit.serve.errors import BodyTimeoutError
 from modelkit.store.captures import read_captured
 from modelkit.store.store import Store
 from tests.unit.serve.serve_models import iris, store_example
@@ -176,16 +174,3 @@ def test_a_real_socket_gets_its_answers(small: Pod) -> None:
     assert small.stop() == 0
     assert "Traceback" not in small.log.read_text()
     assert "error" not in small.log.read_text().lower()
-
-
-async def test_a_body_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.01)
-    head = http.parse_head({"headers": []})
-
-    async def never() -> dict[str, object]:
-        await asyncio.Event().wait()
-        return {}
-
-    with pytest.raises(BodyTimeoutError, match="didn't arrive within"):
-        await http.read_body(head, never, 10)
-    assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]

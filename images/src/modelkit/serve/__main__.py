@@ -17,12 +17,14 @@ from modelkit.contract.environment import ExitCode
 from modelkit.errors import ModelKitError
 from modelkit.logs import set_up_logging
 from modelkit.serve.app import App
+from modelkit.serve.auth import Auth
 from modelkit.serve.cpu import inference_threads, read_cpu_limit
 from modelkit.serve.engine import Engine
 from modelkit.serve.loading import load_version
 from modelkit.serve.outcome import exit_code_of, reason_of, write_reason
-from modelkit.serve.server import DrainingServer, bind
+from modelkit.serve.server import Server, bind
 from modelkit.serve.settings import Settings, read_settings, termination_log
+from modelkit.serve.tls import Certificate
 from modelkit.store.store import Store
 
 logger = logging.getLogger("modelkit.serve")
@@ -36,7 +38,6 @@ def main(environ: Mapping[str, str]) -> int:
     # A container's first process ignores signals without a handler: it couldn't be stopped while it loads.
     signal.signal(signal.SIGTERM, _stop_loading)
     set_up_logging()
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         serve(read_settings(environ), environ)
@@ -50,15 +51,23 @@ def main(environ: Mapping[str, str]) -> int:
 def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     """Load the version, serve until SIGTERM, then drain and write what was captured. Raises ModelKitError."""
     config, threads = settings.config, inference_threads(read_cpu_limit())
+    certificate = None if config.tls is None else Certificate(config.tls)
+    auth = None if config.auth is None else Auth(config.auth)
     version = load_version(settings, Store.open(config.store, environ), threads)
     service = version.service
     # What was loaded stays: the collector needn't look through it again while requests wait.
     gc.collect()
     gc.freeze()
-    with ThreadPoolExecutor(threads, thread_name_prefix="inference") as pool, bind(settings.port) as listener:
-        engine = Engine(service, config.limits, config.batching, version.cost, pool, threads)
-        app = App(service, engine)
-        server = DrainingServer(app, drain_seconds=config.drain_seconds, finish_seconds=config.limits.inference_seconds)
+    workers = threads if version.remote is None else version.remote.threads
+    with ThreadPoolExecutor(workers, thread_name_prefix="inference") as pool, bind(settings.port) as listener:
+        engine = Engine(service, config.limits, config.batching, version.cost, pool, workers)
+        server = Server(
+            App(service, engine, pool, auth),
+            config.limits,
+            drain_seconds=config.drain_seconds,
+            certificate=certificate,
+            auth=auth,
+        )
         logger.info(
             "ready",
             extra={
@@ -70,7 +79,7 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
                 "threads": threads,
             },
         )
-        server.run(sockets=[listener])
+        server.run(listener)
     version.close()
     logger.info("stopped")
 

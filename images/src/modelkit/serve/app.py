@@ -1,137 +1,187 @@
-"""The ASGI application: paths to answers, errors to statuses, limits on work at once.
+"""The application: requests to routes, routes to answers, errors to responses. HTTP's bytes are elsewhere."""
 
-Raw ASGI: the paths are few and fixed (the model has one name), so routing is one dictionary look-up. This is the
-only place that knows which error is which HTTP status.
-"""
-
+import asyncio
 import logging
 import time
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import orjson
 
-from modelkit.serve.body import new_id
-from modelkit.serve.engine import Engine
+from modelkit.serve.auth import Auth
+from modelkit.serve.engine import INLINE_BYTES, Engine, Outcome
 from modelkit.serve.errors import (
-    BodyTimeoutError,
-    BodyTooLargeError,
     InferenceTimeoutError,
-    OverloadedError,
     RequestError,
-    RuntimeAnswerError,
-    RuntimeRefusalError,
-    RuntimeUnavailableError,
-    UnknownPathError,
-    UnprocessableRequestError,
-    UnsupportedMediaTypeError,
+    UnauthorizedError,
     WrongMethodError,
 )
-from modelkit.serve.http import (
-    DisconnectedError,
-    Head,
-    Receive,
-    Scope,
-    Send,
-    check_json,
-    discard_body,
-    parse_head,
-    read_body,
-    send_response,
-)
+from modelkit.serve.exchange import Exchange
+from modelkit.serve.message import check_media, error_response, inflate, is_compressed
 from modelkit.serve.question import Reply, Request
-from modelkit.serve.routes import Response, Route
-from modelkit.serve.service import Service
+from modelkit.serve.routes import FALLBACK, Response
+from modelkit.serve.service import Answered, Service
 from modelkit.serve.table import build_routes, unknown_path
 
 logger = logging.getLogger(__name__)
 
-_STATUS = MappingProxyType(
-    {
-        UnknownPathError: 404,
-        WrongMethodError: 405,
-        BodyTimeoutError: 408,
-        BodyTooLargeError: 413,
-        UnsupportedMediaTypeError: 415,
-        UnprocessableRequestError: 422,
-        RuntimeAnswerError: 502,
-        OverloadedError: 503,
-        RuntimeUnavailableError: 503,
-        InferenceTimeoutError: 504,
-    }
-)
-"""Any other RequestError is 400."""
-_CLOSING = (BodyTooLargeError, BodyTimeoutError)
-"""Errors that end the connection, because the client may still be sending."""
+T = TypeVar("T")
+
+_GET = frozenset({b"GET", b"HEAD"})
+_FAILED = orjson.dumps({"error": "the server failed; its log names the request id"})
 
 
 class App:
-    """The ASGI callable. `is_draining` is set once by the server when the pod is told to stop."""
+    """Answers the exchanges of all connections (see connection.Answerer). Used on the event loop only."""
 
-    def __init__(self, service: Service, engine: Engine) -> None:
+    def __init__(self, service: Service, engine: Engine, pool: ThreadPoolExecutor, auth: Auth | None = None) -> None:
+        """`pool`: threads for what must not hold the loop and isn't the engine's."""
         self.engine = engine
         self.drain = service.drain
         self._service = service
-        self._limits = service.limits
         self._metrics = service.metrics
+        self._limits = service.limits
+        self._pool = pool
+        self._auth = auth
         self._routes = build_routes(service)
+        self._fallback = self._routes.get(FALLBACK)
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; anything but HTTP is ignored."""
-        if scope["type"] != "http":
-            return
-        start = time.perf_counter()
-        route = self._routes.get(scope["path"])
-        request_id, close = "", self.drain.is_draining
-        try:
-            head = parse_head(scope)
-            request_id = head.request_id
-            response, request_id = await self._respond(route, scope, head, receive)
-        except DisconnectedError:
-            return
-        except RequestError as exc:
-            response = _error(exc)
-            close = close or isinstance(exc, _CLOSING)
-            if close:
-                await discard_body(scope, receive)
-        except Exception as exc:  # noqa: BLE001 - the edge: whatever happened, the client gets JSON and the log no value
-            _log_failure(exc, request_id)
-            response = Response(500, orjson.dumps({"error": "the server failed; its log names the request id"}))
-        await send_response(send, response, request_id or new_id(), close=close)
-        name = "unknown" if route is None else route.name
-        self._metrics.observe_request(name, response.status, time.perf_counter() - start)
+    @property
+    def is_draining(self) -> bool:
+        """Do connections end with their next answer?"""
+        return self.drain.is_draining
 
-    async def _respond(self, route: Route | None, scope: Scope, head: Head, receive: Receive) -> tuple[Response, str]:
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Report the open connections that `count()` gives."""
+        self._metrics.connections.set_function(count)
+
+    def admit(self, exchange: Exchange) -> None:
+        """See connection.Answerer: token, path, method, content type; raises RequestError."""
+        head = exchange.head
+        assert head is not None, "only a head that was read is looked at"
+        route = exchange.route = self._routes.get(head.path, self._fallback)
+        if self._auth is not None and not (route and route.is_open) and not self._auth.allows(head.authorization):
+            raise UnauthorizedError("a known token is needed: send Authorization: Bearer <token>")
         if route is None:
-            raise unknown_path(self._service, self._routes, scope["path"])
-        method = scope["method"]
-        if route.get is not None and method in ("GET", "HEAD"):
-            return route.get(), head.request_id
-        if route.get is not None or method != "POST":
-            raise WrongMethodError(method, route.allowed)
-        check_json(head)
-        request = Request(await read_body(head, receive, self._limits.max_body_bytes), head.request_id)
-        if (ask := route.ask) is not None:
-            answered = await self.engine.ask_parsed(lambda: ask(request), len(request.body), is_costly=route.is_costly)
-            return _to_response(route, answered.reply), answered.id
-        assert route.post is not None, "relays come with the transport"
-        return _to_response(route, route.post(request)), request.id
+            raise unknown_path(self._service, self._routes, head.path)
+        if route.relay is not None:
+            return
+        if route.get is not None:
+            if head.method not in _GET:
+                raise WrongMethodError(head.method.decode("latin-1"), route.allowed)
+        elif head.method != b"POST":
+            raise WrongMethodError(head.method.decode("latin-1"), route.allowed)
+        else:
+            check_media(head)
+
+    def answer(self, exchange: Exchange) -> None:
+        """See connection.Answerer."""
+        route, head = exchange.route, exchange.head
+        assert route is not None, "an exchange without a route has an error"
+        assert head is not None, "an exchange without a head has an error"
+        try:
+            if route.get is not None:
+                self._respond(exchange, route.get())
+                return
+            request = Request(exchange.body, exchange.request_id, head.json_length, head)
+            exchange.body = b""
+            if route.relay is not None:
+                self._relay(exchange, route.relay, request)
+            elif route.ask is not None:
+                done, is_costly = partial(self._answered, exchange), route.is_costly or is_compressed(head)
+                parse = self._parser(route.ask, request)
+                exchange.ticket = self.engine.submit(parse, len(request.body), done, is_costly=is_costly)
+            else:
+                assert route.post is not None, "a route does one of four things"
+                is_costly = route.is_costly or is_compressed(head) or len(request.body) > INLINE_BYTES
+                self._post(exchange, self._parser(route.post, request), is_costly=is_costly)
+        except Exception as exc:  # noqa: BLE001 - the edge
+            self._fail(exchange, exc)
+
+    def observe(self, exchange: Exchange, status: int, error: RequestError | None = None) -> None:
+        """See connection.Answerer."""
+        route = exchange.route
+        name = "unknown" if route is None else route.name
+        self._metrics.observe_request(name, status, time.perf_counter() - exchange.start)
+        if error is not None:
+            self._metrics.observe_rejection(type(error).__name__.removesuffix("Error"))
+
+    def _parser(self, parse: Callable[[Request], T], request: Request) -> Callable[[], T]:
+        """`parse` of the request, which is decompressed first where it must be."""
+        assert request.head is not None, "it came by HTTP"
+        if is_compressed(request.head):
+            return partial(_inflated, parse, request, self._limits.max_body_bytes)
+        return partial(parse, request)
+
+    def _post(self, exchange: Exchange, post: Callable[[], Reply], *, is_costly: bool) -> None:
+        if not is_costly:
+            self._accepted(exchange, post())
+            return
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._pool, post)
+        future.add_done_callback(partial(self._posted, exchange))
+
+    def _posted(self, exchange: Exchange, found: "asyncio.Future[Reply]") -> None:
+        error = found.exception()
+        if error is None:
+            self._accepted(exchange, found.result())
+        elif isinstance(error, Exception):
+            self._fail(exchange, error)
+
+    def _relay(self, exchange: Exchange, relay: Callable[[Request], Awaitable[Response]], request: Request) -> None:
+        async def run() -> None:
+            try:
+                async with asyncio.timeout(self._limits.inference_seconds):
+                    self._respond(exchange, await relay(request))
+            except TimeoutError:
+                self._fail(exchange, InferenceTimeoutError(f"no answer within {self._limits.inference_seconds:g} s"))
+            except Exception as exc:  # noqa: BLE001 - the edge
+                self._fail(exchange, exc)
+            finally:
+                self.engine.leave(ticket)
+
+        ticket = self.engine.enter(ignore_outcome)
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _answered(self, exchange: Exchange, outcome: Outcome) -> None:
+        if not isinstance(outcome, Answered):
+            self._fail(exchange, outcome)
+            return
+        # It becomes a header: whatever a protocol takes for an id, it must not become two.
+        if outcome.id.isascii() and outcome.id.isprintable():
+            exchange.request_id = outcome.id
+        self._accepted(exchange, outcome.reply)
+
+    def _accepted(self, exchange: Exchange, reply: Reply) -> None:
+        assert exchange.route is not None, "only a routed exchange is answered"
+        self._respond(exchange, Response(exchange.route.status, reply.body, reply.content_type, reply.headers))
+
+    def _respond(self, exchange: Exchange, response: Response) -> None:
+        self.observe(exchange, response.status)
+        exchange.respond(response)
+
+    def _fail(self, exchange: Exchange, error: Exception) -> None:
+        if isinstance(error, RequestError):
+            response, known = error_response(error), error
+            self.observe(exchange, response.status, known)
+        else:
+            log_failure(error, exchange.request_id)
+            response = Response(500, _FAILED)
+            self.observe(exchange, response.status)
+        exchange.respond(response)
 
 
-def _to_response(route: Route, reply: Reply) -> Response:
-    return Response(route.status, reply.body, reply.content_type, reply.headers)
+def ignore_outcome(outcome: Outcome) -> None:
+    """For a place in the engine that nobody waits at."""
 
 
-def _error(error: RequestError) -> Response:
-    status = error.status if isinstance(error, RuntimeRefusalError) else _STATUS.get(type(error), 400)
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    if isinstance(error, WrongMethodError):
-        headers = ((b"allow", error.allowed.encode()),)
-    elif status == 503:
-        headers = ((b"retry-after", b"1"),)
-    return Response(status, orjson.dumps({"error": str(error)}), headers=headers)
-
-
-def _log_failure(error: Exception, request_id: str) -> None:
+def log_failure(error: BaseException, request_id: str) -> None:
     """Type and place only: the message of an unexpected error may hold a value."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
@@ -139,3 +189,7 @@ def _log_failure(error: Exception, request_id: str) -> None:
     place = "" if last is None else f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}"
     extra = {"request_id": request_id, "error": type(error).__name__, "place": place}
     logger.error("a request failed", extra=extra)
+
+
+def _inflated(parse: Callable[[Request], T], request: Request, limit: int) -> T:
+    return parse(replace(request, body=inflate(request.body, limit)))
