@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 
 from modelkit.artifact.signature import Signature
+from modelkit.contract.config import LimitsConfig
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.metrics import compute_metrics, metric_names
 from modelkit.serve.batch import Batch, Features
@@ -24,8 +25,27 @@ from modelkit.serve.errors import MalformedRequestError
 from modelkit.serve.feedback import check_label
 from modelkit.serve.model import Answer
 from modelkit.serve.plain import parse_features
+from modelkit.serve.question import Question, Reply, Request
+from modelkit.serve.routes import Route
+from modelkit.serve.service import Service
 
 _KEYS = frozenset({"features", "labels"})
+
+
+def evaluate_routes(service: Service) -> dict[str, Route]:
+    """The path of evaluations."""
+    return {"/evaluate": Route("evaluate", ask=lambda request: ask_evaluation(service, request))}
+
+
+def ask_evaluation(service: Service, request: Request) -> Question:
+    """The question of an /evaluate body; raises RequestError."""
+    signature = service.signature
+    found = parse_evaluate(service.features, signature, request.body, service.limits)
+
+    def render(answer: Answer) -> Reply:
+        return Reply(render_evaluate(signature, service.name, found.labels, answer, request.id))
+
+    return Question(request.id, found.batch, len(request.body), render, is_captured=False, is_costly=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +57,10 @@ class LabelledRows:
     """[rows] in the type of the model's classes, or floats for a regression."""
 
 
-def parse_evaluate(features: Features, signature: Signature, body: bytes, max_rows: int) -> LabelledRows:
+def parse_evaluate(features: Features, signature: Signature, body: bytes, limits: LimitsConfig) -> LabelledRows:
     """The rows and labels of an /evaluate body; raises RequestError."""
     plain = parse_object(body, _KEYS)
-    batch = parse_features(features, plain.get("features"), max_rows)
+    batch = parse_features(features, plain.get("features"), limits.max_rows)
     found = plain.get("labels")
     if not isinstance(found, list):
         raise MalformedRequestError("the field 'labels' must be a list with one label per row")

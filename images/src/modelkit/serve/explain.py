@@ -1,9 +1,9 @@
-"""/explain: what each column adds to each answer, for any model.
+"""/explain and v1's `:explain`: what each column adds to each answer, for any model.
 
 ::
 
-    {"features": rows or named records}
-    {"id", "model", "version", "method", "explains", "explanations": [
+    {"features": rows or named records}     v1: {"instances": rows or named records}
+    {"id", "model", "version", "method": "Exact", "explains": "Probability", "explanations": [
         {"prediction": 1, "probability": 0.97, "base": 0.6, "contributions": {"a": 0.3, "b": 0.07}}, …]}
 
 Contributions are Shapley values (see explain_values) against the version's own samples, up to 20 rows that it was
@@ -13,192 +13,60 @@ model has no probabilities (then there is no field `probability`); the predicted
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
-from modelkit.artifact.signature import Signature
-from modelkit.contract.files import SAMPLES
-from modelkit.serve.batch import Batch, Column, Features
+from modelkit.serve.batch import Features
 from modelkit.serve.body import parse_object
-from modelkit.serve.errors import InferenceTimeoutError, ModelUnusableError, RequestError, UnprocessableRequestError
-from modelkit.serve.explain_values import Masks, count_sets, is_exact, share_out
-from modelkit.serve.model import Answer, Model
-from modelkit.serve.plain import parse_features, parse_rows
-
-Floats = NDArray[np.float64]
-
-BACKGROUND = 20
-"""Sample rows that stand for "not knowing" a column."""
-MOST_ANSWERS = 200_000
-"""Answers of the model that one request may take: some seconds of a large forest."""
-_ANSWERS_AT_ONCE = 2_048
-_BYTES_AT_ONCE = 8 * 1024 * 1024
-"""Of values in one call of the model; long texts make its rows fewer."""
+from modelkit.serve.explainer import Explainer, Explanation
+from modelkit.serve.model import Answer
+from modelkit.serve.plain import parse_features
+from modelkit.serve.question import Question, Reply, Request
+from modelkit.serve.routes import Route
+from modelkit.serve.service import Service
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Explanation:
-    """Why the model answers one row as it does."""
-
-    prediction: Any
-    probability: float | None
-    """Of the predicted class; None when the model has no probabilities."""
-    base: float
-    contributions: Floats
-    """[columns], in the signature's order."""
-
-
-class Explainer:
-    """Explains one version's answers. Thread-safe: it remembers nothing of a request."""
-
-    def __init__(self, signature: Signature, features: Features, model: Model, background: Batch) -> None:
-        self.signature = signature
-        self.features = features
-        self._model = model
-        self._background = background
-        self._bases = model.predict(background)
-        self._per_row = count_sets(len(features.names)) * background.rows
-
-    @property
-    def method(self) -> str:
-        """Exact or Sampled."""
-        return "Exact" if is_exact(len(self.features.names)) else "Sampled"
-
-    def check_rows(self, rows: int) -> None:
-        """Raise UnprocessableRequestError when explaining so many rows is too much work for one request."""
-        needed = rows * self._per_row
-        if needed <= MOST_ANSWERS:
-            return
-        most = MOST_ANSWERS // self._per_row
-        advice = f"send at most {most} rows at once" if most else "the model has too many columns to be explained"
-        raise UnprocessableRequestError(
-            f"explaining {rows} rows of {len(self.features.names)} columns takes {needed} answers of the model; "
-            f"the limit is {MOST_ANSWERS}: {advice}"
-        )
-
-    def explain(self, batch: Batch, answer: Answer, deadline: float = float("inf")) -> list[Explanation]:
-        """An explanation per row of `batch`, which the model gave `answer` to.
-
-        Raises UnprocessableRequestError where the model has no finite answer on the way, and InferenceTimeoutError once
-        the clock `time.monotonic` is past `deadline`.
-        """
-        return [self._explain_row(batch, row, answer, deadline) for row in range(batch.rows)]
-
-    def _explain_row(self, batch: Batch, row: int, answer: Answer, deadline: float) -> Explanation:
-        prediction = answer.predictions[row]
-        read = self._reader(prediction)
-        base, said = float(read(self._bases).mean()), float(read(answer)[row])
-        mix = _Mixture([batch.column(index)[row] for index in range(len(self.features.names))], self._background)
-
-        def worth(masks: Masks) -> Floats:
-            parts = []
-            step = mix.sets_at_once
-            for first in range(0, len(masks), step):
-                if time.monotonic() > deadline:
-                    raise InferenceTimeoutError("the explanation took longer than the limit; send fewer rows")
-                rows = mix.rows(masks[first : first + step])
-                parts.append(read(self._answer_mixed(rows, row)).reshape(-1, self._background.rows).mean(axis=1))
-            return np.concatenate(parts)
-
-        contributions = share_out(worth, len(self.features.names), base, said)
-        return Explanation(prediction, None if answer.probabilities is None else said, base, contributions)
-
-    def _answer_mixed(self, rows: Batch, row: int) -> Answer:
-        try:
-            return self._model.predict(rows)
-        except UnprocessableRequestError:
-            raise UnprocessableRequestError(
-                f"row {row} can't be explained: with some of its values in a sample's place, the model has no finite "
-                "answer"
-            ) from None
-
-    def _reader(self, prediction: Any) -> Callable[[Answer], Floats]:
-        """The number [rows] of an answer that is explained where `prediction` was answered."""
-        classes = self.signature.classes
-        if classes is None:
-            return lambda answer: np.array(answer.predictions, np.float64)
-        if self._bases.probabilities is None:
-            return lambda answer: np.array([label == prediction for label in answer.predictions], np.float64)
-        position = classes.index(prediction)
-        return lambda answer: np.asarray(answer.probabilities)[:, position].astype(np.float64)
+def explain_routes(service: Service) -> dict[str, Route]:
+    """The paths of explanations; none where nothing can be explained, because another server has the model."""
+    explainer = service.explainer
+    if explainer is None:
+        return {}
+    name, number = service.name, service.signature.number
+    v1 = Route("v1_explain", ask=lambda request: ask_explanation(service, explainer, request, "instances"))
+    return {
+        "/explain": Route("explain", ask=lambda request: ask_explanation(service, explainer, request, "features")),
+        f"/v1/models/{name}:explain": v1,
+        f"/v1/models/{name}/versions/{number}:explain": v1,
+    }
 
 
-class _Mixture:
-    """One row's values in the background rows' places."""
-
-    def __init__(self, values: Sequence[Any], background: Batch) -> None:
-        self._values = values
-        self._background = background
-        texts = sum(len(value) for value in values if isinstance(value, str))
-        size = (8 * len(values) + texts) * background.rows
-        self.sets_at_once = max(1, min(_ANSWERS_AT_ONCE // background.rows, _BYTES_AT_ONCE // size))
-
-    def rows(self, masks: Masks) -> Batch:
-        """[sets × background] rows: of each set, every background row with the set's columns replaced."""
-        known, count = self._background, len(masks) * self._background.rows
-        if known.matrix is not None:
-            mixed = np.where(masks[:, None, :], np.array(self._values), known.matrix[None])
-            return Batch(count, mixed.reshape(count, -1), ())
-        columns = tuple(
-            _mix(masks[:, index], value, column)
-            for index, (value, column) in enumerate(zip(self._values, known.columns, strict=True))
-        )
-        return Batch(count, None, columns)
-
-
-def _mix(chosen: NDArray[np.bool_], value: Any, column: Column) -> Column:
-    """[sets × background] values of one column: `value` where the set holds it, else the background's."""
-    mixed = np.tile(column, (len(chosen), 1))
-    mixed[chosen] = value
-    return mixed.ravel()
-
-
-def open_explainer(directory: Path, signature: Signature, model: Model) -> Explainer:
-    """The explainer of the version in `directory`, which answered its samples already; raises ModelUnusableError."""
-    features = Features.of(signature)
-    try:
-        samples: Mapping[str, Any] = orjson.loads((directory / SAMPLES).read_bytes())
-        rows = samples["rows"]
-        # Spread over all of them: they may be in the order of time.
-        chosen = np.unique(np.linspace(0, len(rows) - 1, BACKGROUND).round().astype(int))
-        background = parse_rows(features, [rows[index] for index in chosen])
-        return Explainer(signature, features, model, background)
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, RequestError) as exc:
-        raise ModelUnusableError(
-            "SamplesNotAnswered", f"the version can't answer its own samples ({type(exc).__name__}); train again"
-        ) from exc
-
-
-def parse_explain(explainer: Explainer, body: bytes, max_rows: int) -> Batch:
-    """The rows of an /explain body; raises RequestError, also when they are too much work."""
-    batch = parse_features(explainer.features, parse_object(body, frozenset({"features"})).get("features"), max_rows)
+def ask_explanation(service: Service, explainer: Explainer, request: Request, field: str) -> Question:
+    """The question of a body with rows in `field`; raises RequestError, also when they are too much work at once."""
+    found = parse_object(request.body, frozenset({field})).get(field)
+    batch = parse_features(explainer.features, found, service.limits.max_rows)
     explainer.check_rows(batch.rows)
-    return batch
+    deadline = time.monotonic() + service.limits.inference_seconds
+
+    def render(answer: Answer) -> Reply:
+        explanations = explainer.explain(batch, answer, deadline)
+        return Reply(render_explanations(explainer, service.name, explanations, request.id))
+
+    return Question(request.id, batch, len(request.body), render, is_captured=False, is_costly=True)
 
 
-def render_explain(explainer: Explainer, name: str, found: Sequence[Explanation], request_id: str) -> bytes:
-    """The JSON answer of /explain."""
+def render_explanations(explainer: Explainer, name: str, found: Sequence[Explanation], request_id: str) -> bytes:
+    """The JSON answer."""
     plain = {
         "id": request_id,
         "model": name,
         "version": str(explainer.signature.number),
         "method": explainer.method,
-        "explains": _explained(explainer.signature, found),
+        "explains": explainer.explains,
         "explanations": [_plain(explainer.features, explanation) for explanation in found],
     }
     return orjson.dumps(plain)
-
-
-def _explained(signature: Signature, found: Sequence[Explanation]) -> str:
-    if signature.classes is None:
-        return "Prediction"
-    return "Label" if found[0].probability is None else "Probability"
 
 
 def _plain(features: Features, explanation: Explanation) -> dict[str, Any]:

@@ -35,7 +35,7 @@ _MASK_CELLS = 1 << 20
 def count_sets(columns: int) -> int:
     """How many sets `share_out` asks the worth of."""
     if columns <= MOST_EXACT:
-        return max(0, 2**columns - 2)
+        return max(0, (1 << columns) - 2)
     return 2 * _pairs(columns) * (columns - 1)
 
 

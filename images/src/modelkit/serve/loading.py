@@ -9,6 +9,7 @@ from modelkit.artifact.version import fetch_version
 from modelkit.contract.files import FEEDBACK_STREAM, MODEL_ONNX, MODEL_SKOPS, REQUESTS_STREAM, SIGNATURE
 from modelkit.serve.capture import SegmentWriter
 from modelkit.serve.errors import ModelUnusableError
+from modelkit.serve.explainer import open_explainer
 from modelkit.serve.metrics import ServerMetrics, StreamMetrics
 from modelkit.serve.model import load_model
 from modelkit.serve.service import Service, utc_now
@@ -50,12 +51,13 @@ def load_version(settings: Settings, store: Store, threads: int) -> LoadedVersio
     _refuse_without_model(directory, signature)
     model = load_model(directory, signature, threads)
     cost = warm_up(directory, signature, model)
+    explainer = open_explainer(directory, signature, model)
     metrics = ServerMetrics(model=config.deployment, version=str(signature.number), digest=config.version.digest)
     metrics.declare_classes(signature.classes)
     # Feedback first: it is the one that must not be lost when time is short at the end.
     feedback = _open_writer(settings, store, FEEDBACK_STREAM, metrics)
     requests = _open_writer(settings, store, REQUESTS_STREAM, metrics)
-    service = Service(config, signature, model, metrics, requests, feedback)
+    service = Service(config, signature, model, metrics, requests, feedback, explainer)
     return LoadedVersion(service, cost, (feedback, requests))
 
 

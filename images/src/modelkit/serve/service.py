@@ -15,6 +15,7 @@ from modelkit.serve.batch import Features
 from modelkit.serve.capture import Capture, RowFormat, SegmentWriter
 from modelkit.serve.drain import Drain
 from modelkit.serve.errors import OverloadedError
+from modelkit.serve.explainer import Explainer
 from modelkit.serve.feedback import parse_feedback
 from modelkit.serve.metrics import ServerMetrics
 from modelkit.serve.model import Answer, Model
@@ -50,6 +51,7 @@ class Service:
         metrics: ServerMetrics,
         requests: SegmentWriter,
         feedback: SegmentWriter,
+        explainer: Explainer | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self.name = config.deployment
@@ -57,6 +59,7 @@ class Service:
         self.model = model
         self.features = Features.of(signature)
         self.metrics = metrics
+        self.explainer = explainer
         self.drain = Drain()
         self.limits = config.limits
         self._max_rows = config.limits.max_rows

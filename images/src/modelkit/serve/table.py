@@ -9,6 +9,8 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from modelkit.serve.errors import UnknownPathError
+from modelkit.serve.evaluate import evaluate_routes
+from modelkit.serve.explain import explain_routes
 from modelkit.serve.routes import FALLBACK, Response, Route
 from modelkit.serve.service import Service
 from modelkit.serve.v2 import model_metadata, server_metadata
@@ -50,6 +52,8 @@ def v2_routes(service: Service) -> dict[str, Route]:
 SOURCES: tuple[Callable[[Service], Mapping[str, Route]], ...] = (
     health_routes,
     plain_routes,
+    evaluate_routes,
+    explain_routes,
     v2_routes,
 )
 
