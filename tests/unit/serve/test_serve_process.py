@@ -1,6 +1,5 @@
 """The server as a pod runs it: start, refusal, drain under load, and a real socket's rough edges."""
 
-import asyncio
 import json
 import socket
 import threading
