@@ -26,6 +26,12 @@ from tests.cluster.cluster_node import Program, environment_of, failed, running,
 
 API_VERSION = "modelloop.dev/v1alpha1"
 NAME = "cancer"
+ALL_CHILDREN: Object = {
+    "replicas": 2,
+    "autoscaling": {"minReplicas": 2, "maxReplicas": 4},
+    "networkPolicy": {"from": [{"podSelector": {}}, {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}]},
+}
+"""The part of a ModelDeployment's spec that asks for an autoscaler, disruption budgets and a network policy."""
 NEVER = "0 0 1 1 *"
 """A schedule that no test lives to see: the tests play the monitor's pod themselves."""
 
@@ -55,9 +61,9 @@ def _custom(kind: str, namespace: str, name: str, spec: Object) -> Object:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec}
 
 
-def manifests(namespace: str) -> tuple[Object, ...]:
-    """The whole loop, as a user applies it."""
-    return training(namespace), deployment(namespace), monitor(namespace, retrain={})
+def manifests(namespace: str, **serving: Any) -> tuple[Object, ...]:
+    """The whole loop, as a user applies it; `serving` replaces fields of the deployment's spec."""
+    return training(namespace), deployment(namespace, **serving), monitor(namespace, retrain={})
 
 
 # -- what containers would do -------------------------------------------------------------------------------------

@@ -23,7 +23,10 @@ T = TypeVar("T")
 Program = Callable[[Object], Sequence[Object]]
 
 NODE_NAME = "played"
-RECORDED = ("Job", "CronJob", "Deployment", "Service", "PersistentVolumeClaim", "ServiceAccount", "Role", "RoleBinding")
+RECORDED = (
+    "Job", "CronJob", "Deployment", "Service", "PersistentVolumeClaim", "ServiceAccount", "Role", "RoleBinding",
+    "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy",
+)  # fmt: skip
 
 
 class Background:

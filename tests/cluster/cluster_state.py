@@ -22,7 +22,7 @@ _DROPPED_FIELDS = {
     "Service": ("clusterIP", "clusterIPs"),
     "Job": ("selector", "managedBy"),
 }
-_DROPPED_STATUS = {"Job", "Deployment", "CronJob"}
+_DROPPED_STATUS = {"Job", "Deployment", "CronJob", "HorizontalPodAutoscaler", "PodDisruptionBudget"}
 """The controllers' statuses; what the operator makes of them is compared."""
 
 

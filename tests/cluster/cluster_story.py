@@ -9,6 +9,7 @@ from typing import Any
 from devcluster.cluster import Cluster
 from tests.cluster.cluster_api import Api, Object, connection_of, server_context, wait_for
 from tests.cluster.cluster_loop import (
+    ALL_CHILDREN,
     NAME,
     breached_windows,
     containers,
@@ -75,7 +76,7 @@ class Story:
     def begin(self) -> None:
         """Apply the manifests and start the operator."""
         self.world.node.play(self.namespace, containers())
-        for body in manifests(self.namespace):
+        for body in manifests(self.namespace, **ALL_CHILDREN):
             self.world.api.apply(body)
         self.operator.start()
 
@@ -109,8 +110,12 @@ class Story:
         return []
 
     def close(self) -> None:
-        """End the operator. The namespace stays: deleting a hundred costs more than the whole session."""
+        """End the operator. The namespace stays: deleting a hundred costs more than the whole session.
+
+        But for the autoscaler, which would ask for metrics in vain from now on.
+        """
         self.operator.kill()
+        self.world.api.delete("HorizontalPodAutoscaler", self.namespace, NAME)
         self.proxy.close()
 
     def read(self) -> dict[str, Any]:
@@ -172,7 +177,7 @@ def is_settled(objects: list[Object]) -> bool:
     jobs = by_kind.get("Job", [])
     (cron_job,) = by_kind["CronJob"]
     return (
-        len(by_kind["Deployment"]) == 1
+        len(by_kind["Deployment"]) == len(by_kind["PodDisruptionBudget"]) == 1
         and all("ttlSecondsAfterFinished" in job["spec"] for job in jobs)
         and monitor_config(cron_job).version.number == 2
         and is_ready(by_kind["ModelTraining"][0])

@@ -21,6 +21,7 @@ from tests.cluster.cluster_zygote import Zygote
 ROOT = Path(__file__).resolve().parents[2]
 # Nothing heartbeats for the played node: without these two, its pods stay.
 CONTROLLERS = "--controllers=*,-node-lifecycle-controller,-pod-garbage-collector-controller"
+AUTOSCALER = "--horizontal-pod-autoscaler-sync-period=2s"
 
 OperatorFactory = Callable[..., OperatorProcess]
 
@@ -30,7 +31,9 @@ def cluster() -> Iterator[Cluster]:
     """The API server, with the three kinds and the operator's namespace. The last one to leave turns it off."""
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     owner = os.getppid() if is_worker else os.getpid()
-    made = Cluster(f"test-{owner}", tier="apiserver", owner_pid=owner, controller_manager_args=(CONTROLLERS,))
+    made = Cluster(
+        f"test-{owner}", tier="apiserver", owner_pid=owner, controller_manager_args=(CONTROLLERS, AUTOSCALER)
+    )
     with open(Path(tempfile.gettempdir()) / f"modelloop-test-{os.getuid()}-{owner}.lock", "w") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         made.up()
@@ -99,7 +102,13 @@ def undisturbed(world: World) -> End:
     """How the story ends when nothing goes wrong."""
     end = Story(world, make_namespace(world.api)).play(None)
     assert end.created["Job"] == 2
-    assert end.created["Deployment"] == 2
+    for kind, count in {
+        "Deployment": 2,
+        "PodDisruptionBudget": 2,
+        "HorizontalPodAutoscaler": 1,
+        "NetworkPolicy": 1,
+    }.items():
+        assert end.created[kind] == count
     return end
 
 

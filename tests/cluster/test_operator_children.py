@@ -7,7 +7,16 @@ import pytest
 from modelloop.desired.labels import DIGEST, MANAGED_BY, RUN
 from modelloop.desired.names import digest_label
 from tests.cluster.cluster_api import Api, Object, wait_for
-from tests.cluster.cluster_loop import NAME, containers, digest_of, is_ready, manifests, server_of, training
+from tests.cluster.cluster_loop import (
+    ALL_CHILDREN,
+    NAME,
+    containers,
+    digest_of,
+    is_ready,
+    manifests,
+    server_of,
+    training,
+)
 from tests.cluster.cluster_node import Node, running
 from tests.cluster.cluster_operator import OperatorProcess
 
@@ -19,7 +28,7 @@ ACCESS = f"{NAME}-monitor"
 def looping(api: Api, node: Node, namespace: str, operator: Operators) -> OperatorProcess:
     """All three Ready."""
     node.play(namespace, containers())
-    for body in manifests(namespace):
+    for body in manifests(namespace, **ALL_CHILDREN):
         api.apply(body)
     process = operator()
     for kind in ("ModelTraining", "ModelDeployment", "ModelMonitor"):
@@ -36,6 +45,9 @@ def looping(api: Api, node: Node, namespace: str, operator: Operators) -> Operat
         ("ServiceAccount", ACCESS),
         ("Role", ACCESS),
         ("RoleBinding", ACCESS),
+        ("HorizontalPodAutoscaler", NAME),
+        ("PodDisruptionBudget", server_of(1)),
+        ("NetworkPolicy", NAME),
     ],
 )
 def test_a_deleted_child_comes_back(api: Api, namespace: str, looping: OperatorProcess, kind: str, name: str) -> None:
@@ -57,6 +69,13 @@ CHANGES: dict[str, tuple[str, str, Object]] = {
         NAME,
         {"spec": {"jobTemplate": {"spec": {"template": {"spec": {"serviceAccountName": "default"}}}}}},
     ),
+    "the target of the autoscaler": (
+        "HorizontalPodAutoscaler",
+        NAME,
+        {"spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": server_of(1)}}},
+    ),
+    "the limit of a disruption budget": ("PodDisruptionBudget", server_of(1), {"spec": {"maxUnavailable": 2}}),
+    "the peers of the network policy": ("NetworkPolicy", NAME, {"spec": {"ingress": [{}]}}),
     "the label that the operator watches by": ("Service", NAME, {"metadata": {"labels": {MANAGED_BY: "somebody"}}}),
 }
 

@@ -9,6 +9,7 @@ from modelloop.desired.labels import DIGEST, RUN
 from modelloop.desired.names import digest_label
 from tests.cluster.cluster_api import Api, Object, condition_of, wait_for
 from tests.cluster.cluster_loop import (
+    ALL_CHILDREN,
     NAME,
     Change,
     containers,
@@ -198,6 +199,7 @@ def test_exit_code_1_is_tried_again_up_to_retries(api: Api, node: Node, namespac
 
 CHILDREN = (
     "Job", "Pod", "Deployment", "ReplicaSet", "Service", "CronJob", "Role", "RoleBinding",
+    "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy",
     "ModelTraining", "ModelDeployment", "ModelMonitor",
 )  # fmt: skip
 
@@ -214,7 +216,7 @@ def test_deleting_all_three_leaves_only_the_store_with_the_operator(
     api: Api, node: Node, namespace: str, operator: Operators, state: str
 ) -> None:
     node.play(namespace, containers())
-    for body in manifests(namespace):
+    for body in manifests(namespace, **ALL_CHILDREN):
         api.apply(body)
     process = operator()
     for kind in ("ModelTraining", "ModelDeployment", "ModelMonitor"):
