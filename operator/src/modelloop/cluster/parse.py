@@ -3,9 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from modelloop.api.runtime import RUNTIME_CONTAINER
 from modelloop.cluster.slim import main_container
 from modelloop.decide.deployment import ObservedServer
-from modelloop.decide.pods import ObservedPod
+from modelloop.decide.pods import ObservedPod, SecretFiles
 from modelloop.decide.runs import ObservedJob
 from modelloop.desired.labels import DIGEST, QUEUE, TEMPLATE_HASH_ANNOTATION
 
@@ -69,20 +70,25 @@ def _time_in(state: Object, name: str) -> datetime | None:
 
 
 def _speaker(pod: Object) -> tuple[Object, Object, str]:
-    """The container whose state is the pod's: its spec, its status, and its name when it is an init container.
+    """The container whose state is the pod's: its spec, its status, and its name when it isn't the main container.
 
-    That is the main container, but for one that waits for an init container which can't begin or has failed. Sidecars,
-    which are init containers with a restart policy of their own, hold up nothing.
+    That is the main container, but for one that waits for an init container which can't begin or has failed, and for
+    one whose other model server doesn't run. Other sidecars, which are init containers with a restart policy of their
+    own, hold up nothing.
     """
     main, status = main_container(pod), pod.get("status", {})
     statuses = status.get("containerStatuses") or []
     container: Object = next((item for item in statuses if item.get("name") == main.get("name")), {})
-    if not {"running", "terminated"} & (container.get("state") or {}).keys():
-        specs = {item.get("name"): item for item in pod.get("spec", {}).get("initContainers", [])}
-        for item in status.get("initContainerStatuses") or []:
-            spec = specs.get(item.get("name"), {})
-            if "restartPolicy" not in spec and _holds_up(item.get("state") or {}):
-                return spec, item, str(item.get("name", ""))
+    state = container.get("state") or {}
+    if "terminated" in state:
+        return main, container, ""
+    specs = {item.get("name"): item for item in pod.get("spec", {}).get("initContainers", [])}
+    for item in status.get("initContainerStatuses") or []:
+        name = str(item.get("name", ""))
+        spec = specs.get(name, {})
+        counts = name == RUNTIME_CONTAINER if "restartPolicy" in spec else "running" not in state
+        if counts and _holds_up(item.get("state") or {}):
+            return spec, item, name
     return main, container, ""
 
 
@@ -100,6 +106,19 @@ def _steps_seconds(status: Object, speaker: str) -> float:
         if item.get("name") != speaker and began is not None and ended is not None:
             seconds += max((ended - began).total_seconds(), 0.0)
     return seconds
+
+
+def _secret_files(spec: Object, container: Object) -> tuple[SecretFiles, ...]:
+    secrets = {volume["name"]: volume["secret"] for volume in spec.get("volumes", []) if "secret" in volume}
+    return tuple(
+        SecretFiles(
+            path=mount["mountPath"],
+            secret=secrets[mount["name"]].get("secretName", ""),
+            keys=tuple(item["key"] for item in secrets[mount["name"]].get("items") or []),
+        )
+        for mount in container.get("volumeMounts", [])
+        if mount["name"] in secrets
+    )
 
 
 def parse_pod(pod: Object) -> ObservedPod:
@@ -125,6 +144,7 @@ def parse_pod(pod: Object) -> ObservedPod:
             if "persistentVolumeClaim" in volume
         ),
         secrets=tuple(source["secretRef"]["name"] for source in main.get("envFrom", []) if source.get("secretRef")),
+        secret_files=_secret_files(spec, main),
         unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
         waiting_reason=waiting.get("reason", ""),
         waiting_message=waiting.get("message", ""),

@@ -63,14 +63,30 @@ def main_container(pod: Object) -> Object:
     return found
 
 
-def _container(container: Object) -> Object:
+def _container(container: Object, secrets: set[str]) -> Object:
+    mounts = [
+        {"name": mount["name"], "mountPath": mount["mountPath"]}
+        for mount in container.get("volumeMounts", [])
+        if mount["name"] in secrets
+    ]
     kept: Object = {
         "name": container.get("name", ""),
         "image": container.get("image", ""),
         "resources": {"limits": container.get("resources", {}).get("limits", {})},
         "envFrom": container.get("envFrom", []),
     }
-    return kept | ({"restartPolicy": container["restartPolicy"]} if "restartPolicy" in container else {})
+    policy = {"restartPolicy": container["restartPolicy"]} if "restartPolicy" in container else {}
+    return kept | policy | ({"volumeMounts": mounts} if mounts else {})
+
+
+def _volume(volume: Object) -> Object | None:
+    if "persistentVolumeClaim" in volume:
+        return volume
+    if "secret" in volume:
+        items = [{"key": item["key"]} for item in volume["secret"].get("items") or []]
+        name = {"secretName": volume["secret"].get("secretName", "")}
+        return {"name": volume["name"], "secret": name | ({"items": items} if items else {})}
+    return None
 
 
 def _container_status(container: Object) -> Object:
@@ -80,15 +96,16 @@ def _container_status(container: Object) -> Object:
 def _pod(body: Object) -> Object:
     spec, status = body.get("spec", {}), body.get("status", {})
     main = main_container(body)
-    first = (
-        {"initContainers": [_container(item) for item in spec["initContainers"]]} if spec.get("initContainers") else {}
-    )
+    volumes = [kept for volume in spec.get("volumes", []) if (kept := _volume(volume)) is not None]
+    secrets = {volume["name"] for volume in volumes if "secret" in volume}
+    before = [_container(item, secrets) for item in spec.get("initContainers") or []]
+    first = {"initContainers": before} if before else {}
     began = status.get("initContainerStatuses") or []
     return {
         "spec": {
-            "containers": [_container(main)],
+            "containers": [_container(main, secrets)],
             **first,
-            "volumes": [volume for volume in spec.get("volumes", []) if "persistentVolumeClaim" in volume],
+            "volumes": volumes,
         },
         "status": {
             "phase": status.get("phase", ""),

@@ -17,13 +17,12 @@ from modelloop.api.deployment import (
 )
 from modelloop.decide.conditions import ConditionSet
 from modelloop.decide.plan import Event
-from modelloop.decide.pods import ObservedPod, Problem, find_problem, newest
+from modelloop.decide.pods import ObservedPod, Problem, find_problem, is_refusal, newest
 from modelloop.decide.reasons import ConditionType, Reason
 
 FAILED_LIMIT = 10
 MIN_BAKE = timedelta(seconds=10)
 """Endpoints need a moment to follow the selector; the old pods answer until then."""
-REFUSED_EXIT_CODE = 2
 CLOCK_SKEW = timedelta(seconds=5)
 """Between this process and the API server, which dates the pods."""
 
@@ -226,10 +225,7 @@ def _judge_candidate(observed: ObservedDeployment, rollout: _Rollout, now: datet
         failed = tuple(item for item in rollout.failed if item.digest != promoted.digest)
         return _Rollout(promoted, None, previous, failed, (*rollout.events, event))
     problem = _server_problem(server)
-    refused = any(
-        pod.exit_code == REFUSED_EXIT_CODE and not pod.running and pod.created >= candidate.since - CLOCK_SKEW
-        for pod in server.pods
-    )
+    refused = any(is_refusal(pod) and pod.created >= candidate.since - CLOCK_SKEW for pod in server.pods)
     overdue = now - candidate.since >= _progress_deadline(observed)
     if not refused and not overdue:
         return rollout

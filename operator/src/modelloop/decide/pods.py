@@ -7,9 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from modelkit.contract.codec import ContractError
+from modelkit.contract.environment import ExitCode
 from modelkit.contract.exchange import PREPARE
 from modelkit.contract.result import read_termination_message
+from modelloop.api.runtime import RUNTIME_CONTAINER
 from modelloop.decide.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretFiles:
+    """A Secret that a container sees as a folder of files."""
+
+    path: str
+    secret: str
+    keys: tuple[str, ...] = ()
+    """Which of its keys; empty: all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +34,13 @@ class ObservedPod:
     evicted: str = ""
     """Why the kubelet evicted it, when it did."""
     init_container: str = ""
-    """The init container that keeps the pod from its work; what follows is of it then, not of the main container."""
+    """The init container or sidecar that keeps the pod from its work; what follows is of it then, not of the main
+    container."""
     image: str = ""
     memory_limit: str = ""
     claims: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    secret_files: tuple[SecretFiles, ...] = ()
     unschedulable: str = ""
     """Message of PodScheduled=False."""
     waiting_reason: str = ""
@@ -104,7 +118,8 @@ def find_problem(pod: ObservedPod) -> Problem | None:
             + (f"its memory limit of {pod.memory_limit}" if pod.memory_limit else "the memory of its node")
             + f" and was killed (OOMKilled); raise {_field(pod, 'resources.limits.memory')} or use less data",
         )
-    if pod.exit_code not in (None, 0) and not pod.running:
+    ended_early = pod.exit_code == 0 and pod.init_container == RUNTIME_CONTAINER
+    if (pod.exit_code not in (None, 0) or ended_early) and not pod.running:
         if (stated := find_stated_failure(pod)) is not None:
             return stated
         return Problem(
@@ -128,7 +143,33 @@ def find_stated_failure(pod: ObservedPod) -> Problem | None:
         result = read_termination_message(pod.terminated_message)
     except ContractError:
         return _users_failure(pod) if pod.init_container else None
-    return Problem(reason=result.reason[:128], message=result.message or "no details") if result.reason else None
+    if not result.reason:
+        return None
+    message = result.message or "no details"
+    blamed = _blamed_secret(pod)
+    if blamed is not None:
+        keys = f" with {' and '.join(blamed.keys)}" if blamed.keys else ""
+        message += f"; {blamed.path} is the Secret {blamed.secret!r}, which must be in this namespace{keys}"
+    return Problem(reason=result.reason[:128], message=message)
+
+
+def is_refusal(pod: ObservedPod) -> bool:
+    """Whether a container of ours said that no further attempt can go better.
+
+    What it says of a Secret isn't: that may be put right while the kubelet tries again. Exit codes of images of the
+    user's own mean what they mean.
+    """
+    return (
+        pod.exit_code == ExitCode.REFUSED
+        and not pod.running
+        and pod.init_container != RUNTIME_CONTAINER
+        and _blamed_secret(pod) is None
+    )
+
+
+def _blamed_secret(pod: ObservedPod) -> SecretFiles | None:
+    """The Secret whose files the termination message names."""
+    return next((files for files in pod.secret_files if files.path in pod.terminated_message), None)
 
 
 def _users_failure(pod: ObservedPod) -> Problem | None:
@@ -147,11 +188,14 @@ def _users_failure(pod: ObservedPod) -> Problem | None:
 
 
 def _container(pod: ObservedPod) -> str:
+    if pod.init_container == RUNTIME_CONTAINER:
+        return f"the container {pod.init_container!r} of pod {pod.name}"
     return f"the init container {pod.init_container!r}" if pod.init_container else "the container"
 
 
 def _field(pod: ObservedPod, name: str) -> str:
-    return f"spec.{PREPARE}.{name}" if pod.init_container == PREPARE else f"spec.{name}"
+    brought = pod.init_container in (PREPARE, RUNTIME_CONTAINER)
+    return f"spec.{pod.init_container}.{name}" if brought else f"spec.{name}"
 
 
 def _unschedulable(pod: ObservedPod) -> Problem:

@@ -49,6 +49,8 @@ def _build_runtime(runtime: Runtime, name: str, settings: WorkloadSettings) -> d
     tries = math.ceil(parse_duration(runtime.startup_timeout).total_seconds() / _PERIOD)
     return container | {
         "restartPolicy": "Always",
+        # Not the log's end, as elsewhere: model servers log what they are asked, and the message is copied into status.
+        "terminationMessagePolicy": "File",
         "ports": [{"name": "runtime", "containerPort": runtime.port, "protocol": "TCP"}],
         "startupProbe": {**check, "periodSeconds": _PERIOD, "failureThreshold": tries, "timeoutSeconds": 2},
         # No liveness probe: one that is busy must not be ended for it, and one that ends is started again anyway.
