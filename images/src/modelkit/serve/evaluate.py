@@ -59,7 +59,7 @@ class LabelledRows:
 
 def parse_evaluate(features: Features, signature: Signature, body: bytes, limits: LimitsConfig) -> LabelledRows:
     """The rows and labels of an /evaluate body; raises RequestError."""
-    plain = parse_object(body, _KEYS)
+    plain = parse_object(body, _KEYS, limits)
     batch = parse_features(features, plain.get("features"), limits.max_rows)
     found = plain.get("labels")
     if not isinstance(found, list):

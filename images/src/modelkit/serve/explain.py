@@ -44,7 +44,7 @@ def explain_routes(service: Service) -> dict[str, Route]:
 
 def ask_explanation(service: Service, explainer: Explainer, request: Request, field: str) -> Question:
     """The question of a body with rows in `field`; raises RequestError, also when they are too much work at once."""
-    found = parse_object(request.body, frozenset({field})).get(field)
+    found = parse_object(request.body, frozenset({field}), service.limits).get(field)
     batch = parse_features(explainer.features, found, service.limits.max_rows)
     explainer.check_rows(batch.rows)
     deadline = time.monotonic() + service.limits.inference_seconds

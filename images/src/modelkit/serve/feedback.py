@@ -17,6 +17,7 @@ import orjson
 
 from modelkit.artifact.signature import Signature
 from modelkit.contract.codec import ContractError, format_time, parse_time
+from modelkit.contract.config import LimitsConfig
 from modelkit.serve.batch import show
 from modelkit.serve.body import check_id, check_rows, parse_json
 from modelkit.serve.errors import MalformedRequestError
@@ -64,13 +65,13 @@ class Feedback:
             yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def parse_feedback(signature: Signature, body: bytes, max_rows: int, now: datetime) -> Feedback:
+def parse_feedback(signature: Signature, body: bytes, limits: LimitsConfig, now: datetime) -> Feedback:
     """The labels of a /feedback body received at `now`; raises RequestError."""
-    plain = parse_json(body)
+    plain = parse_json(body, limits)
     items = plain if isinstance(plain, list) else [plain]
-    check_rows(len(items), max_rows)
+    check_rows(len(items), limits.max_rows)
     labels = [label for index, item in enumerate(items) for label in _parse_item(signature, item, index, now)]
-    check_rows(len(labels), max_rows)
+    check_rows(len(labels), limits.max_rows)
     return Feedback(tuple(labels), now)
 
 

@@ -93,7 +93,7 @@ class Service:
 
     def accept_feedback(self, request: Request) -> Reply:
         """Queue the labels of a /feedback body; raises RequestError, OverloadedError when there is no room."""
-        feedback = parse_feedback(self.signature, request.body, self._max_rows, self._clock())
+        feedback = parse_feedback(self.signature, request.body, self.limits, self._clock())
         if not self._feedback.offer(feedback, len(request.body)):
             raise OverloadedError("feedback can't be stored at the moment; send it again later")
         self.metrics.feedback.inc(feedback.rows)
