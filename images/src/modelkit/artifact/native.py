@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from modelkit.artifact.archive import check_archive
 from modelkit.artifact.version import ArtifactError
 from modelkit.contract.files import MODEL_SKOPS
 
@@ -65,11 +66,12 @@ def loads_native(data: bytes) -> Any:
     skops_io = _import_skops()
     from skops.io.exceptions import UntrustedTypesFoundException
 
+    check_archive(data)
     try:
         return skops_io.loads(data, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as exc:
         raise ArtifactError(f"{MODEL_SKOPS} asks for types that aren't trusted and isn't loaded: {exc}") from exc
-    except (ValueError, TypeError, KeyError, AttributeError, ImportError, zipfile.BadZipFile) as exc:
+    except Exception as exc:  # whatever scikit-learn's own __setstate__ makes of a forged state, it isn't loaded
         raise ArtifactError(
             f"{MODEL_SKOPS} doesn't load with the installed scikit-learn ({type(exc).__name__}); train again"
         ) from exc

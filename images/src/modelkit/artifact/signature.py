@@ -7,11 +7,14 @@ that is a whole number or a boolean outside (its dtype) is text to the model: `3
 
 import json
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 from modelkit.artifact.version import ArtifactError
 from modelkit.contract.codec import ContractError, from_plain
 
+DTYPES = frozenset({"float64", "int64", "bool", "string", "datetime"})
+KINDS = frozenset({"numeric", "categorical", "text"})
 MISSING_TEXT = ""
 """What a missing value of a categorical or text input is to the model."""
 
@@ -84,7 +87,32 @@ def dump_signature(signature: Signature) -> bytes:
 def load_signature(data: bytes) -> Signature:
     """Parse signature.json; raises ArtifactError saying which key doesn't fit."""
     try:
-        plain = json.loads(data)
-        return from_plain(Signature, plain)
-    except (ContractError, ValueError) as exc:
+        signature: Signature = from_plain(Signature, json.loads(data))
+        if problem := _problem(signature):
+            raise ValueError(problem)
+    except (ContractError, ValueError, RecursionError) as exc:
         raise ArtifactError(f"signature.json doesn't fit: {exc}") from exc
+    return signature
+
+
+def _problem(signature: Signature) -> str | None:
+    """What no reader could work with, in words; None when there is nothing."""
+    names = [column.name for column in signature.inputs]
+    if not names or len(set(names)) != len(names):
+        return "there must be at least one input, and no name of one twice"
+    for column in signature.inputs:
+        if column.dtype not in DTYPES or column.kind not in KINDS:
+            return f"the input {column.name[:64]!r} has an unknown dtype or kind"
+    if signature.classes is not None and not _are_classes(signature.classes):
+        return "classes must be different texts, booleans or finite numbers"
+    onnx = signature.onnx
+    if onnx is not None and (onnx.layout not in ("Matrix", "Columns") or onnx.dtype not in ("float64", "float32")):
+        return "onnx has an unknown layout or dtype"
+    return None
+
+
+def _are_classes(classes: tuple[Any, ...]) -> bool:
+    # Types first: a list has no hash.
+    if not classes or not {type(label) for label in classes} <= {str, bool, int, float}:
+        return False
+    return len(set(classes)) == len(classes) and all(isfinite(label) for label in classes if isinstance(label, float))

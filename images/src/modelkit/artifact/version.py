@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modelkit.contract.config import VersionRef
-from modelkit.contract.files import MANIFEST, signature_file
+from modelkit.contract.files import MANIFEST, MODEL_ONNX, MODEL_SKOPS, signature_file
 from modelkit.errors import ModelKitError, StoreObjectExistsError, StoreObjectNotFoundError
 from modelkit.store.store import Store
 
@@ -21,6 +21,11 @@ RUN = "run"
 """Key of the metadata that says which run made the version: a retry of that run, and no other, may meet it."""
 _FORMAT = 1
 _MAX_MANIFEST_BYTES = 1_048_576
+MAX_FILE_BYTES = 4 * 1024**3
+"""Of a file that is read whole: more than twice of what ONNX's format can hold."""
+MAX_TEXT_BYTES = 128 * 1024**2
+"""Of a file that isn't a model: JSON takes many times its size in memory."""
+_MODELS = (MODEL_ONNX, MODEL_SKOPS)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}|model(/[A-Za-z0-9_][A-Za-z0-9._=+,@-]{0,127}){1,8}")
 """No part begins with a dot, so that none leaves the folder. Other frameworks' files are in folders below `model`."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -134,6 +139,13 @@ def read_file(store: Store, ref: VersionRef, manifest: Manifest, name: str) -> b
 
 def _read_manifest(store: Store, path: str, digest: str | None) -> bytes | None:
     try:
+        # The size first: a manifest that was replaced by a huge file isn't read into memory.
+        size = store.size(f"{path}/{MANIFEST}")
+        if size is not None and size > _MAX_MANIFEST_BYTES:
+            raise ArtifactError(
+                f"the {MANIFEST} of the version {path} has {size} bytes, more than the {_MAX_MANIFEST_BYTES} that a "
+                "manifest may have: it was changed after it was written and isn't used"
+            )
         data = store.read(f"{path}/{MANIFEST}")
     except StoreObjectNotFoundError:
         return None
@@ -153,6 +165,9 @@ def _not_found(store: Store, ref: VersionRef) -> VersionNotFoundError:
 
 
 def _read_verified(store: Store, path: str, name: str, entry: FileEntry) -> bytes:
+    limit = MAX_FILE_BYTES if name in _MODELS else MAX_TEXT_BYTES
+    if entry.size > limit:
+        raise ArtifactError(f"the file {name} of the version {path} has {entry.size} bytes; at most {limit} are read")
     # The size first: a file that was replaced by a huge one isn't read into memory.
     size = store.size(f"{path}/{name}")
     if size is None:
@@ -193,7 +208,7 @@ def _parse_manifest(data: bytes, path: str) -> Manifest:
             raise ValueError(f"its format isn't {_FORMAT}")
         files = {name: _parse_entry(name, entry) for name, entry in plain["files"].items()}
         return Manifest(_digest(data), files, dict(plain["metadata"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ArtifactError(f"the {MANIFEST} of the version {path} isn't a manifest: {exc}") from exc
 
 
