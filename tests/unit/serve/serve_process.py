@@ -60,9 +60,9 @@ def free_port() -> int:
         return port
 
 
-def start_pod(config: ServerConfig, folder: Path, name: str = "pod-0") -> Pod:
-    """Start a server; it isn't ready yet."""
-    port = free_port()
+def start_pod(config: ServerConfig, folder: Path, name: str = "pod-0", port: int | None = None) -> Pod:
+    """Start a server, on a free port unless one is named; it isn't ready yet."""
+    port = free_port() if port is None else port
     termination_log = folder / f"{name}.termination"
     environ = os.environ | {
         "MODELLOOP_CONFIG": dumps(config),

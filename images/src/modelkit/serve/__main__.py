@@ -67,6 +67,7 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
             drain_seconds=config.drain_seconds,
             certificate=certificate,
             auth=auth,
+            companions=() if version.remote is None else (version.remote.watch,),
         )
         logger.info(
             "ready",

@@ -8,10 +8,13 @@ from modelkit.artifact.signing import verify_version
 from modelkit.artifact.version import fetch_version
 from modelkit.contract.files import FEEDBACK_STREAM, MODEL_ONNX, MODEL_SKOPS, REQUESTS_STREAM, SIGNATURE
 from modelkit.serve.capture import SegmentWriter
+from modelkit.serve.deadline import loading_deadline
 from modelkit.serve.errors import ModelUnusableError
 from modelkit.serve.explainer import open_explainer
-from modelkit.serve.metrics import ServerMetrics, StreamMetrics
-from modelkit.serve.model import load_model
+from modelkit.serve.metrics import ServerMetrics, StreamMetrics, prediction_edges
+from modelkit.serve.model import Model, load_model
+from modelkit.serve.retention import Retention, Stream
+from modelkit.serve.runtime.loading import RemoteVersion, open_remote
 from modelkit.serve.service import Service, utc_now
 from modelkit.serve.settings import Settings
 from modelkit.serve.warmup import Cost, warm_up
@@ -29,11 +32,18 @@ class LoadedVersion:
     service: Service
     cost: Cost
     writers: tuple[SegmentWriter, ...]
+    retention: Retention | None = None
+    remote: RemoteVersion | None = None
+    """Another model server in the pod that answers in the model's place."""
 
     def close(self) -> None:
-        """Write what was captured and stop the writers."""
+        """Write what was captured and stop the writers; raises ModelUnusableError when the runtime was refused."""
+        if self.retention is not None:
+            self.retention.close()
         for writer in self.writers:
             writer.close(_FLUSH_SECONDS)
+        if self.remote is not None:
+            self.remote.close()
 
 
 def load_version(settings: Settings, store: Store, threads: int) -> LoadedVersion:
@@ -46,19 +56,31 @@ def load_version(settings: Settings, store: Store, threads: int) -> LoadedVersio
     config = settings.config
     if config.public_key is not None:
         verify_version(store, config.version, Path(config.public_key))
-    directory = fetch_version(store, config.version, settings.work / config.version.digest.removeprefix("sha256:"))
-    signature = load_signature((directory / SIGNATURE).read_bytes())
-    _refuse_without_model(directory, signature)
-    model = load_model(directory, signature, threads)
-    cost = warm_up(directory, signature, model)
-    explainer = open_explainer(directory, signature, model)
+    target = settings.work / config.version.digest.removeprefix("sha256:")
+    remote, explainer = None, None
+    if config.runtime is not None:
+        directory = fetch_version(store, config.version, target, without=(MODEL_ONNX, MODEL_SKOPS))
+        signature = load_signature((directory / SIGNATURE).read_bytes())
+        remote = open_remote(config, config.runtime, signature, directory)
+        model: Model = remote.model
+        cost = remote.cost
+    else:
+        directory = fetch_version(store, config.version, target)
+        signature = load_signature((directory / SIGNATURE).read_bytes())
+        _refuse_without_model(directory, signature)
+        with loading_deadline(settings.load_seconds, settings.termination_log):
+            model = load_model(directory, signature, threads)
+            cost = warm_up(directory, signature, model)
+            explainer = open_explainer(directory, signature, model)
     metrics = ServerMetrics(model=config.deployment, version=str(signature.number), digest=config.version.digest)
     metrics.declare_classes(signature.classes)
+    if signature.classes is None:
+        metrics.declare_bins(prediction_edges(directory))
     # Feedback first: it is the one that must not be lost when time is short at the end.
     feedback = _open_writer(settings, store, FEEDBACK_STREAM, metrics)
     requests = _open_writer(settings, store, REQUESTS_STREAM, metrics)
-    service = Service(config, signature, model, metrics, requests, feedback, explainer)
-    return LoadedVersion(service, cost, (feedback, requests))
+    service = Service(config, signature, model, metrics, requests, feedback, explainer, remote=remote)
+    return LoadedVersion(service, cost, (feedback, requests), _start_retention(settings, store, metrics), remote)
 
 
 def _refuse_without_model(directory: Path, signature: Signature) -> None:
@@ -84,3 +106,16 @@ def _open_writer(settings: Settings, store: Store, stream: str, metrics: ServerM
     metrics.watch_queue(stream, writer.waiting)
     writer.start()
     return writer
+
+
+def _start_retention(settings: Settings, store: Store, metrics: ServerMetrics) -> Retention | None:
+    config = settings.config
+    if config.capture.retention_seconds is None:
+        return None
+    streams = [
+        Stream(config.namespace, config.deployment, stream, StreamMetrics(metrics, stream))
+        for stream in (FEEDBACK_STREAM, REQUESTS_STREAM)
+    ]
+    retention = Retention(store, streams, config.capture.retention_seconds, utc_now)
+    retention.start()
+    return retention

@@ -6,6 +6,7 @@ Whether a body is answered on the event loop or on a thread is the caller's choi
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -23,6 +24,9 @@ from modelkit.serve.plain import parse_predict, render_predict
 from modelkit.serve.question import Question, Reply, Request
 from modelkit.serve.redaction import read_redaction
 from modelkit.serve.v2 import parse_infer, render_infer
+
+if TYPE_CHECKING:
+    from modelkit.serve.runtime.loading import RemoteVersion
 
 Clock = Callable[[], datetime]
 
@@ -53,6 +57,7 @@ class Service:
         feedback: SegmentWriter,
         explainer: Explainer | None = None,
         clock: Clock = utc_now,
+        remote: "RemoteVersion | None" = None,
     ) -> None:
         self.name = config.deployment
         self.signature = signature
@@ -61,6 +66,8 @@ class Service:
         self.metrics = metrics
         self.explainer = explainer
         self.drain = Drain()
+        self.remote = remote
+        """What answers in the model's place: another model server in the pod."""
         self.limits = config.limits
         self._max_rows = config.limits.max_rows
         # Here, so that there is no service whose rows are written without the rule for them. Raises RefusedError.
@@ -69,6 +76,11 @@ class Service:
         self._capture = Capture(config.capture, shared, requests, metrics.dropped.inc)
         self._feedback = feedback
         self._clock = clock
+
+    @property
+    def is_ready(self) -> bool:
+        """Should clients be sent here? Not while the pod is told to stop, or the runtime behind it isn't ready."""
+        return not self.drain.is_draining and (self.remote is None or self.remote.watch.is_ready)
 
     def predict(self, request: Request) -> Question:
         """The question of a /predict body; raises RequestError."""
@@ -82,13 +94,13 @@ class Service:
 
     def infer(self, request: Request) -> Question:
         """The question of an infer body of the Open Inference Protocol; its own id goes before the request's."""
-        found = parse_infer(self.features, self.signature, request.body, self._max_rows)
+        found = parse_infer(self.features, self.signature, request.body, self.limits, request.json_length)
         name = found.id or request.id
         return Question(
             name,
             found.batch,
             len(request.body),
-            lambda answer: Reply(render_infer(self.signature, self.name, answer, found.outputs, name)),
+            lambda answer: render_infer(self.signature, self.name, answer, found.outputs, name),
         )
 
     def accept_feedback(self, request: Request) -> Reply:

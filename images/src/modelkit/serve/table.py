@@ -67,8 +67,8 @@ def build_routes(service: Service) -> dict[str, Route]:
 
 
 def readiness(service: Service, more: Mapping[str, object]) -> Response:
-    """200 or, while the pod is told to stop, 503."""
-    is_ready = not service.drain.is_draining
+    """200 or, while clients should ask another pod, 503."""
+    is_ready = service.is_ready
     return Response(200 if is_ready else 503, orjson.dumps({**more, "ready": is_ready}))
 
 

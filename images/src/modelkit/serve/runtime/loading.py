@@ -27,7 +27,7 @@ from modelkit.serve.runtime.model import RAW, V1, V2, RemoteModel
 from modelkit.serve.runtime.watch import Check, RuntimeWatch, build_probe
 from modelkit.serve.warmup import Cost, check_answer
 
-COST = Cost(fixed=float("inf"), per_row=0.0)
+_COST = Cost(fixed=float("inf"), per_row=0.0)
 """Never answered on the event loop: asking somebody else is waiting."""
 _THREADS = 32
 """Calls of the runtime at a time, at most: it is the one that computes."""
@@ -38,13 +38,21 @@ class RemoteVersion:
     """A version that a runtime answers for."""
 
     model: RemoteModel
+    client: RuntimeClient
     watch: RuntimeWatch
     threads: int
     """How many calls of the runtime there may be at a time."""
+    cost: Cost = _COST
+
+    def close(self) -> None:
+        """The server has stopped; raises ModelUnusableError when the runtime was refused."""
+        self.client.close()
+        if self.watch.refusal is not None:
+            raise self.watch.refusal
 
 
 def open_remote(config: ServerConfig, runtime: RuntimeConfig, signature: Signature, directory: Path) -> RemoteVersion:
-    """The version with that signature behind `runtime`, whose readiness is watched from now on.
+    """The version with that signature behind `runtime`, which is asked once the server starts.
 
     `directory` holds the verified version's own files. Raises RefusedError for a configuration or samples that can't
     be used.
@@ -55,8 +63,7 @@ def open_remote(config: ServerConfig, runtime: RuntimeConfig, signature: Signatu
     model = RemoteModel(runtime, signature, client)
     check = _build_check(signature, model, runtime, directory / SAMPLES)
     watch = RuntimeWatch(build_probe(runtime, client), check, _stop_server)
-    watch.start()
-    return RemoteVersion(model, watch, min(_THREADS, config.limits.max_concurrent))
+    return RemoteVersion(model, client, watch, min(_THREADS, config.limits.max_concurrent))
 
 
 def _build_check(signature: Signature, model: RemoteModel, runtime: RuntimeConfig, path: Path) -> Check:

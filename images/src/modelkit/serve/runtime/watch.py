@@ -6,6 +6,7 @@ that it is ready and answer the version's own samples as recorded. A runtime tha
 once; one that is merely slow to say that it is ready, after three times: it may be busy with answers.
 """
 
+import asyncio
 import logging
 import socket
 import threading
@@ -33,9 +34,14 @@ Check = Callable[[], None]
 
 
 class RuntimeWatch:
-    """Whether the runtime is ready. `probe` asks it, `check` makes sure of its answers; both raise RequestError."""
+    """Whether the runtime is ready. A companion of the server (see server.Companion)."""
 
     def __init__(self, probe: Check, check: Check, on_refusal: Check) -> None:
+        """`probe` asks the runtime, `check` makes sure of its answers: both raise RequestError when it isn't ready.
+
+        `on_refusal` is called, on the watch's thread, when `check` raises ModelUnusableError before the runtime was
+        ready for the first time.
+        """
         self.is_ready = False
         self.refusal: ModelUnusableError | None = None
         """Why the version can't be served by this runtime: it was up, and isn't the one that was asked for."""
@@ -48,14 +54,17 @@ class RuntimeWatch:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="runtime-watch", daemon=True)
 
-    def start(self) -> None:
-        """Begin to ask."""
-        self._thread.start()
+    async def start(self) -> None:
+        """Begin to ask, once the server does what it does on its start (see server.Companion).
 
-    def close(self) -> None:
+        A refusal stops the server by a signal, which must not come before the server listens to it.
+        """
+        asyncio.get_running_loop().call_soon(self._thread.start)
+
+    async def wait_closed(self, seconds: float) -> None:
         """Stop asking."""
+        del seconds
         self._stopped.set()
-        self._thread.join(_PROBE_SECONDS)
 
     def _run(self) -> None:
         delay = _FIRST_SECONDS
