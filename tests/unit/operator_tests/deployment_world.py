@@ -7,13 +7,13 @@ from typing import Literal
 from modelloop.api.common import VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec, ModelDeploymentStatus, ServedVersion
 from modelloop.decide.deployment import DeploymentPlan, ObservedDeployment, ObservedServer, Target, decide_deployment
-from modelloop.decide.pods import ObservedPod
+from modelloop.decide.pods import ObservedPod, SecretFiles
 from modelloop.desired.deployment import build_server
 from modelloop.desired.labels import TEMPLATE_HASH_ANNOTATION
 from modelloop.desired.names import digest_label
 from tests.unit.operator_tests.operator_states import NOW, SETTINGS, UID, deployment_spec, digest_of, pod
 
-Health = Literal["good", "starting", "refusing", "crashing", "unpullable"]
+Health = Literal["good", "starting", "refusing", "crashing", "unpullable", "keyless"]
 
 
 @dataclass
@@ -159,6 +159,12 @@ class DeploymentWorld:
         states: dict[str, dict[str, object]] = {
             "starting": {},
             "refusing": {"exit_code": 2, "terminated_message": "digest differs", "running": False},
+            "keyless": {
+                "exit_code": 2,
+                "terminated_message": "no token in /tokens",
+                "secret_files": (SecretFiles(path="/tokens", secret="tokens"),),
+                "running": False,
+            },
             "crashing": {"exit_code": 1, "restarts": 4, "running": False},
             "unpullable": {"waiting_reason": "ImagePullBackOff", "running": False},
         }

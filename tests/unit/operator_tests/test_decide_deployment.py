@@ -160,6 +160,20 @@ def test_pods_of_the_old_template_do_not_condemn_the_mended_one() -> None:
     assert numbers(world) == (2, None, 1)
 
 
+def test_a_version_whose_secret_is_missing_gets_all_its_time() -> None:
+    world = serving()
+    world.champion = 2
+    world.make(2, "keyless")
+    world.settle()
+    world.wait(DEADLINE - SECOND)
+    world.settle()
+    assert numbers(world) == (1, 2, None)
+    world.make(2, "good")
+    world.settle()
+    assert numbers(world) == (2, None, 1)
+    assert world.status.failed == ()
+
+
 def test_a_template_that_the_api_server_refuses_does_not_keep_the_status_moving() -> None:
     world = serving()
     world.champion = 2

@@ -14,7 +14,9 @@ from tests.unit.operator_tests.operator_states import NOW, digest_of, pod, serve
 
 NUMBERS = st.integers(1, 4)
 IMAGES = st.sampled_from([None, "example/other:1"])
-HEALTH: st.SearchStrategy[Health] = st.sampled_from(["good", "starting", "refusing", "crashing", "unpullable"])
+HEALTH: st.SearchStrategy[Health] = st.sampled_from(
+    ["good", "starting", "refusing", "crashing", "unpullable", "keyless"]
+)
 DELAYS = st.sampled_from([timedelta(0), timedelta(seconds=1), MIN_BAKE, timedelta(minutes=1), timedelta(hours=1)])
 
 
