@@ -26,7 +26,7 @@ def person(**changes: Any) -> list[dict[str, Any]]:
 
 async def test_server_and_model_metadata(shared: Serve) -> None:
     client = shared(people()).client
-    assert (await client.get("/v2")).json() == {"name": "modelloop", "version": "0.1.0", "extensions": []}
+    assert (await client.get("/v2")).json() == {"name": "modelloop", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
     expected = {
         "name": "people",
         "versions": ["3"],
@@ -117,9 +117,9 @@ async def test_only_the_asked_outputs_come_back_in_the_asked_order(shared: Serve
 async def test_requests_as_the_triton_client_sends_them_are_understood(shared: Serve) -> None:
     response = await shared(cancer()).infer(
         id="",
-        parameters={"binary_data_output": True},
+        parameters={"binary_data_output": True, "priority": 3, "timeout": 1000, "sequence_id": 0},
         inputs=[tensor("X", [1, 30], "FP64", cancer().values(1)) | {"parameters": {}}],
-        outputs=[{"name": "prediction", "parameters": {"binary_data": True}}],
+        outputs=[{"name": "prediction", "parameters": {"binary_data": False}}],
     )
     assert response.status_code == 200
     assert response.json()["id"] == response.headers["x-request-id"]

@@ -134,7 +134,7 @@ def test_every_kind_is_learnt_served_captured_watched_and_learnt_again(
         }
         for entry in metadata["inputs"]
     ]
-    again = parse_infer(features, signature, json.dumps({"inputs": v2}).encode(), ROWS)
+    again = parse_infer(features, signature, json.dumps({"inputs": v2}).encode(), LimitsConfig(max_rows=ROWS))
     assert model.predict(again.batch).predictions == answer.predictions
 
     # Captured and watched: the rows that were learnt from are no drift and no bad data.

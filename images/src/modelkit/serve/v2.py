@@ -1,45 +1,53 @@
-"""The Open Inference Protocol, version 2, in JSON.
+"""The Open Inference Protocol, version 2, over REST, with the binary tensor data extension.
 
-Source: https://github.com/open-inference/open-inference-protocol (specification/protocol/inference_rest.md).
-A request brings either one tensor [rows, features] in the signature's order, or one tensor [rows] or [rows, 1] per
-column by name. Data may be flat (row-major) or nested; the answer's is flat. Binary tensors aren't spoken here.
+Source: https://github.com/open-inference/open-inference-protocol (specification/protocol/inference_rest.md) and
+Triton's extension_binary_data.md. A request brings either one tensor [rows, features] in the signature's order, or one
+tensor [rows] or [rows, 1] per column by name. JSON data may be flat (row-major) or nested; the answer's is flat.
+Parameters that mean nothing here, such as a priority, are ignored.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from math import prod
 from typing import Any
 
-import numpy as np
 import orjson
 
 from modelkit import __version__
 from modelkit.artifact.signature import Signature
-from modelkit.serve.batch import (
-    Batch,
-    Column,
-    Features,
-    build_column,
-    build_matrix,
-    join_columns,
-    missing_columns,
-    show,
-    unknown_column,
-    wrong_width,
-)
-from modelkit.serve.body import check_id, check_rows, parse_json
+from modelkit.contract.config import LimitsConfig
+from modelkit.serve.batch import Batch, Features, show
+from modelkit.serve.body import DEFAULT_LIMITS, check_id, parse_document
 from modelkit.serve.errors import MalformedRequestError
 from modelkit.serve.model import Answer
+from modelkit.serve.question import JSON, Reply
+from modelkit.serve.v2_tensors import (
+    DATATYPES,
+    Tensor,
+    build_output,
+    build_tensor_batch,
+    check_count,
+    check_tensor,
+    read_raw,
+    read_values,
+    wanted_output,
+    write_raw,
+)
 
-_DATATYPES = {"float64": "FP64", "int64": "INT64", "bool": "BOOL", "string": "BYTES", "datetime": "BYTES"}
-_INTEGERS = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
-_JSON_TYPES: dict[str, frozenset[type]] = {
-    "BOOL": frozenset({bool}),
-    "BYTES": frozenset({str}),
-    **dict.fromkeys(_INTEGERS, frozenset({int})),
-    **dict.fromkeys(("FP16", "FP32", "FP64"), frozenset({int, float})),
-}
-_NUMBERS = frozenset({*_INTEGERS, "FP16", "FP32", "FP64"})
+EXTENSIONS = ("binary_tensor_data",)
+BINARY = b"application/octet-stream"
+JSON_LENGTH_HEADER = b"inference-header-content-length"
+_EXPECTED = 'expected {"inputs": [{"name", "shape", "datatype", "data"}, …]}'
+_NONE: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class WantedOutput:
+    """An output that the answer carries."""
+
+    name: str
+    is_binary: bool
+    """After the JSON, as raw data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +56,47 @@ class InferRequest:
 
     id: str | None
     batch: Batch
-    outputs: tuple[str, ...]
-    """Names of the wanted outputs, in the asked order."""
+    outputs: tuple[WantedOutput, ...]
+    """In the asked order."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    name: str
-    shape: tuple[int, ...]
-    datatype: str
-    values: list[Any]
-    """Flat, row-major; null is None."""
+@dataclass(slots=True)
+class _RawData:
+    """What follows the JSON; each binary tensor takes its bytes off the front."""
+
+    data: memoryview
+    is_announced: bool
+    """Did the request say where the JSON ends?"""
+
+    def take(self, name: str, size: Any) -> memoryview:
+        """The next `size` bytes."""
+        if type(size) is not int or size < 0:
+            raise MalformedRequestError(f"the input {show(name)} must have a whole number as binary_data_size")
+        if not self.is_announced:
+            raise MalformedRequestError(
+                f"the input {show(name)} has binary data; the header Inference-Header-Content-Length must say how many "
+                "bytes of JSON come before it"
+            )
+        if size > len(self.data):
+            raise MalformedRequestError(
+                f"the input {show(name)} must have {size} bytes of binary data; found {len(self.data)}"
+            )
+        taken, self.data = self.data[:size], self.data[size:]
+        return taken
 
 
 def server_metadata() -> bytes:
     """The answer to GET /v2."""
-    return orjson.dumps({"name": "modelloop", "version": __version__, "extensions": []})
+    return orjson.dumps({"name": "modelloop", "version": __version__, "extensions": EXTENSIONS})
 
 
 def model_metadata(signature: Signature, name: str, platform: str) -> bytes:
     """The answer to GET /v2/models/{name}: the columns as tensors [rows, 1]."""
     inputs = [
-        {"name": column.name, "datatype": _DATATYPES[column.dtype], "shape": [-1, 1]} for column in signature.inputs
+        {"name": column.name, "datatype": DATATYPES[column.dtype], "shape": [-1, 1]} for column in signature.inputs
     ]
     outputs = [
-        {"name": output.name, "datatype": _DATATYPES[output.dtype], "shape": list(output.shape or (-1,))}
+        {"name": output.name, "datatype": DATATYPES[output.dtype], "shape": list(output.shape or (-1,))}
         for output in signature.outputs
     ]
     return orjson.dumps(
@@ -86,135 +110,130 @@ def model_metadata(signature: Signature, name: str, platform: str) -> bytes:
     )
 
 
-def parse_infer(features: Features, signature: Signature, body: bytes, max_rows: int) -> InferRequest:
-    """An infer body; raises RequestError."""
-    plain = parse_json(body)
-    if not isinstance(plain, dict) or not isinstance(plain.get("inputs"), list) or not plain["inputs"]:
-        raise MalformedRequestError('expected {"inputs": [{"name", "shape", "datatype", "data"}, …]}')
+def parse_infer(
+    features: Features,
+    signature: Signature,
+    body: bytes,
+    limits: LimitsConfig = DEFAULT_LIMITS,
+    json_length: int | None = None,
+) -> InferRequest:
+    """An infer body, whose first `json_length` bytes are the JSON when it is given; raises RequestError."""
+    text, raw = _split(body, json_length)
+    document = parse_document(text, limits)
+    plain = document.plain
+    if type(plain) is not dict or type(plain.get("inputs")) is not list or not plain["inputs"]:
+        raise MalformedRequestError(_EXPECTED)
     # An empty id is what some clients send for none.
     request_id = check_id(plain["id"], "the field 'id'") if plain.get("id") else None
-    outputs = _wanted_outputs(signature, plain.get("outputs"))
-    tensors = [_parse_tensor(item, index, max_rows) for index, item in enumerate(plain["inputs"])]
-    first = tensors[0]
-    is_column = first.name in features.positions and prod(first.shape[1:]) == 1
-    if len(tensors) == 1 and not is_column:
-        batch = _matrix_batch(features, first)
-    else:
-        batch = _columns_batch(features, tensors)
-    return InferRequest(request_id, batch, outputs)
+    outputs = _wanted_outputs(signature, plain)
+    tensors = [
+        _parse_tensor(item, index, raw, limits, document.has_booleans) for index, item in enumerate(plain["inputs"])
+    ]
+    if len(raw.data):
+        raise MalformedRequestError(f"{len(raw.data)} bytes of binary data belong to no input (binary_data_size)")
+    return InferRequest(request_id, build_tensor_batch(features, tensors), outputs)
 
 
-def render_infer(signature: Signature, name: str, answer: Answer, outputs: tuple[str, ...], request_id: str) -> bytes:
+def render_infer(
+    signature: Signature, name: str, answer: Answer, outputs: tuple[WantedOutput, ...], request_id: str
+) -> Reply:
     """The infer answer with the wanted outputs."""
-    datatypes = {output.name: _DATATYPES[output.dtype] for output in signature.outputs}
-    rows = len(answer.predictions)
     tensors: list[dict[str, Any]] = []
-    for output in outputs:
-        if output == "probabilities" and answer.probabilities is not None:
-            shape, data = list(answer.probabilities.shape), np.ascontiguousarray(answer.probabilities).ravel()
-            tensors.append({"name": output, "shape": shape, "datatype": datatypes[output], "data": data})
+    raw: list[bytes] = []
+    for wanted in outputs:
+        output = build_output(signature, wanted.name, answer)
+        tensor: dict[str, Any] = {"name": output.name, "shape": output.shape, "datatype": output.datatype}
+        if wanted.is_binary:
+            raw.append(write_raw(output.datatype, output.values))
+            tensor["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
-            tensors.append({"name": output, "shape": [rows], "datatype": datatypes[output], "data": answer.predictions})
+            tensor["data"] = output.values
+        tensors.append(tensor)
     plain = {"model_name": name, "model_version": str(signature.number), "id": request_id, "outputs": tensors}
-    return orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
+    text = orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not raw:
+        return Reply(text, JSON)
+    return Reply(b"".join((text, *raw)), BINARY, ((JSON_LENGTH_HEADER, b"%d" % len(text)),))
 
 
-def _wanted_outputs(signature: Signature, found: Any) -> tuple[str, ...]:
-    known = tuple(output.name for output in signature.outputs)
+def _split(body: bytes, json_length: int | None) -> tuple[bytes, _RawData]:
+    if json_length is None:
+        return body, _RawData(memoryview(b""), False)
+    if not 0 <= json_length <= len(body):
+        raise MalformedRequestError(
+            f"the header Inference-Header-Content-Length says {json_length} bytes of JSON; the body has {len(body)}"
+        )
+    return body[:json_length], _RawData(memoryview(body)[json_length:], True)
+
+
+def _wanted_outputs(signature: Signature, plain: Mapping[str, Any]) -> tuple[WantedOutput, ...]:
+    found = plain.get("outputs")
+    is_binary = _flag(_parameters(plain, "the request"), "binary_data_output", False)
     if not found:
-        return known
-    if not isinstance(found, list):
-        raise MalformedRequestError("the field 'outputs' must be a list of objects with a 'name'")
-    wanted = []
-    for item in found:
-        name = item.get("name") if isinstance(item, dict) else None
-        if not isinstance(name, str):
+        return tuple(WantedOutput(output.name, is_binary) for output in signature.outputs)
+    wanted: dict[str, WantedOutput] = {}
+    for item in found if isinstance(found, list) else [None]:
+        if not isinstance(item, dict) or not isinstance(name := item.get("name"), str):
             raise MalformedRequestError("the field 'outputs' must be a list of objects with a 'name'")
-        if name not in known:
-            raise MalformedRequestError(f"unknown output {show(name)}; the model gives {', '.join(map(show, known))}")
-        wanted.append(name)
-    return tuple(dict.fromkeys(wanted))
+        parameters = _parameters(item, f"the output {show(name)}")
+        if parameters.get("classification"):
+            raise MalformedRequestError(
+                f"the output {show(name)} can't be asked as a classification; ask for it without that parameter"
+            )
+        _refuse_shared_memory(parameters, f"the output {show(name)}")
+        output = WantedOutput(wanted_output(signature, name), _flag(parameters, "binary_data", is_binary))
+        wanted.setdefault(name, output)
+    return tuple(wanted.values())
 
 
-def _parse_tensor(item: Any, index: int, max_rows: int) -> _Tensor:
-    if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+def _parse_tensor(item: Any, index: int, raw: _RawData, limits: LimitsConfig, has_booleans: bool) -> Tensor:
+    if not isinstance(item, dict) or not isinstance(name := item.get("name"), str):
         raise MalformedRequestError(f"inputs[{index}] must be an object with 'name', 'shape', 'datatype' and 'data'")
-    name, datatype, data = item["name"], item.get("datatype"), item.get("data")
-    if not isinstance(datatype, str) or datatype not in _JSON_TYPES:
-        raise MalformedRequestError(f"the input {show(name)} must have one of the datatypes {', '.join(_JSON_TYPES)}")
-    shape = _parse_shape(name, item.get("shape"))
+    datatype: Any = item.get("datatype")
+    data, sizes = item.get("data"), item.get("shape")
+    shape = check_tensor(name, datatype, sizes if isinstance(sizes, list) else None, limits.max_rows)
+    parameters = _parameters(item, f"the input {show(name)}") if "parameters" in item else _NONE
+    if parameters:
+        _refuse_shared_memory(parameters, f"the input {show(name)}")
+        if (size := parameters.get("binary_data_size")) is not None:
+            if data is not None:
+                raise MalformedRequestError(f"the input {show(name)} must have 'data' or binary data, not both")
+            values = read_raw(name, datatype, shape, raw.take(name, size), limits.max_text_bytes)
+            return Tensor(name, shape, datatype, values)
     if not isinstance(data, list):
         raise MalformedRequestError(f"the input {show(name)} must have its values as the list 'data'")
-    check_rows(shape[0], max_rows)
-    values = _flatten(name, shape, data)
-    if len(values) != prod(shape):
-        raise MalformedRequestError(
-            f"the input {show(name)} has the shape {list(shape)}, so {prod(shape)} values; found {len(values)}"
-        )
-    if not set(map(type, values)) <= _JSON_TYPES[datatype] | {type(None)}:
-        raise MalformedRequestError(f"the input {show(name)} has values that aren't {datatype}")
-    return _Tensor(name, shape, datatype, values)
-
-
-def _parse_shape(name: str, found: Any) -> tuple[int, ...]:
-    if (
-        not isinstance(found, list)
-        or not 1 <= len(found) <= 2
-        or not all(type(size) is int and 0 <= size < 2**31 for size in found)
-    ):
-        raise MalformedRequestError(f"the input {show(name)} must have a shape of [rows] or [rows, columns]")
-    return tuple(found)
+    flat = _flatten(name, shape, data)
+    check_count(name, shape, len(flat))
+    return Tensor(name, shape, datatype, read_values(name, datatype, flat, has_booleans=has_booleans))
 
 
 def _flatten(name: str, shape: tuple[int, ...], data: list[Any]) -> list[Any]:
     """Nested data of a two-dimensional tensor as flat; flat data as it is."""
-    if not data or not isinstance(data[0], list):
+    if not data or type(data[0]) is not list:
         return data
     if len(shape) != 2 or set(map(type, data)) != {list} or len(data) != shape[0] or set(map(len, data)) != {shape[1]}:
         raise MalformedRequestError(f"the nested data of the input {show(name)} don't have the shape {list(shape)}")
     return list(chain.from_iterable(data))
 
 
-def _matrix_batch(features: Features, tensor: _Tensor) -> Batch:
-    width = len(features.names)
-    if len(tensor.shape) != 2 or tensor.shape[1] != width:
-        raise MalformedRequestError(
-            f"the input {show(tensor.name)} has the shape {list(tensor.shape)}; expected [rows, {width}], "
-            "or one input per column by name"
-        )
-    if tensor.datatype not in _NUMBERS:
-        raise MalformedRequestError(
-            f"the input {show(tensor.name)} must hold numbers; send text and booleans as one input per column"
-        )
-    if None in tensor.values:
-        null_columns = [
-            column.name
-            for index, column in enumerate(features.columns)
-            if not column.nullable and None in tensor.values[index::width]
-        ]
-        if null_columns:
-            raise MalformedRequestError(f"the column {show(null_columns[0])} must not be null")
-    return build_matrix(features, np.array(tensor.values, dtype=np.float64).reshape(tensor.shape))
+def _parameters(item: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    found = item.get("parameters")
+    if found is None:
+        return _NONE
+    if type(found) is not dict:
+        raise MalformedRequestError(f"the field 'parameters' of {where} must be an object")
+    return found
 
 
-def _columns_batch(features: Features, tensors: list[_Tensor]) -> Batch:
-    by_name = {tensor.name: tensor for tensor in tensors}
-    if len(by_name) != len(tensors):
-        raise MalformedRequestError("two inputs have the same name")
-    for name in by_name:
-        if name not in features.positions:
-            raise unknown_column(features, name)
-    if (error := missing_columns(features, by_name.__contains__)) is not None:
-        raise error
-    rows = tensors[0].shape[0]
-    columns: list[Column] = []
-    for column in features.columns:
-        tensor = by_name[column.name]
-        if prod(tensor.shape[1:]) != 1:
-            raise wrong_width(0, tensor.shape[1], 1)
-        if tensor.shape[0] != rows:
-            raise MalformedRequestError(
-                f"the input {show(column.name)} has {tensor.shape[0]} rows; the first input has {rows}"
-            )
-        columns.append(build_column(column, tensor.values))
-    return join_columns(features, tuple(columns))
+def _flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
+    found = parameters.get(name)
+    if found is None:
+        return default
+    if type(found) is not bool:
+        raise MalformedRequestError(f"the parameter {show(name)} must be true or false")
+    return found
+
+
+def _refuse_shared_memory(parameters: Mapping[str, Any], where: str) -> None:
+    if "shared_memory_region" in parameters:
+        raise MalformedRequestError(f"{where} asks for shared memory, which isn't spoken here; send the data")
