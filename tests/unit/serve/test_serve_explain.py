@@ -1,5 +1,7 @@
 """/explain: the base and what each column adds make the answer, for every kind of model, over HTTP."""
 
+import asyncio
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -251,3 +253,27 @@ def test_a_version_without_samples_is_refused(tmp_path: Path) -> None:
     signature = explainer_of(LogisticRegression().fit(ROWS, CLASSES), ROWS[:2], (0, 1)).signature
     with pytest.raises(ModelUnusableError, match="can't answer its own samples"):
         open_explainer(tmp_path, signature, Fitted(None))
+
+
+async def test_an_explanation_keeps_no_prediction_waiting(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve(native("cancer"))
+    explainer = served.version.service.explainer
+    assert explainer is not None
+    explaining, finish = threading.Event(), threading.Event()
+    share_out = module.share_out
+
+    def wait(*args: Any) -> Any:
+        explaining.set()
+        assert finish.wait(30)
+        return share_out(*args)
+
+    monkeypatch.setattr(module, "share_out", wait)
+    asked = [
+        asyncio.ensure_future(served.client.post("/explain", json={"features": cancer().values(1)})) for _ in range(3)
+    ]
+    await asyncio.to_thread(explaining.wait, 30)
+    for _ in range(3):
+        # More rows than are answered on the event loop, so that they need a thread.
+        assert (await served.predict(cancer().values(500))).status_code == 200
+    finish.set()
+    assert [response.status_code for response in await asyncio.gather(*asked)] == [200] * 3

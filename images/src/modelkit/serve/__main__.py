@@ -59,7 +59,8 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     gc.collect()
     gc.freeze()
     workers = threads if version.remote is None else version.remote.threads
-    with ThreadPoolExecutor(workers, thread_name_prefix="inference") as pool, bind(settings.port) as listener:
+    # One more for a costly question, such as an explanation, that mustn't keep predictions waiting.
+    with ThreadPoolExecutor(workers + 1, thread_name_prefix="inference") as pool, bind(settings.port) as listener:
         engine = Engine(service, config.limits, config.batching, version.cost, pool, workers)
         server = Server(
             App(service, engine, pool, auth),

@@ -60,7 +60,11 @@ class Ticket:
 
 
 class Engine:
-    """Answers questions for one version. `pool` belongs to the caller; its size is how many calls run at once."""
+    """Answers questions for one version.
+
+    `threads` calls run at once, and one costly question beside them; `pool` belongs to the caller and should have a
+    thread for each.
+    """
 
     def __init__(
         self,
@@ -82,6 +86,9 @@ class Engine:
         self._running = 0
         self._quick: deque[Ticket] = deque()
         self._slow: deque[Ticket] = deque()
+        # Explanations and the like take their time: they wait for each other, and nobody waits for them.
+        self._costly: deque[Ticket] = deque()
+        self._is_costly_running = False
         self._timed: deque[Ticket] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._is_scheduled = False
@@ -156,7 +163,7 @@ class Engine:
         if question.is_costly or self.cost.of_rows(question.batch.rows) > INLINE_SECONDS:
             if not ticket.deadline:
                 self._watch(ticket)
-            self._slow.append(ticket)
+            (self._costly if question.is_costly else self._slow).append(ticket)
         else:
             self._quick.append(ticket)
         self._schedule()
@@ -173,7 +180,11 @@ class Engine:
                 self.leave(ticket)
                 ticket.finish(outcome)
         while self._running < self._threads and (group := self._take(self._slow)):
-            self._start(group)
+            self._running += 1
+            self._start(group, self._slow_finished)
+        if not self._is_costly_running and (group := self._take(self._costly)):
+            self._is_costly_running = True
+            self._start(group, self._costly_finished)
         if self._quick:
             # In the next turn: what has arrived meanwhile joins the rest.
             self._schedule()
@@ -196,18 +207,23 @@ class Engine:
                 break
         return group
 
-    def _start(self, group: list[Ticket]) -> None:
-        self._running += 1
+    def _start(self, group: list[Ticket], finished: Callable[[], None]) -> None:
         loop, questions = asyncio.get_running_loop(), _questions(group)
         future = self._pool.submit(answer_together, self._service, questions)
-        future.add_done_callback(lambda found: loop.call_soon_threadsafe(self._finished, group, found))
+        future.add_done_callback(lambda found: loop.call_soon_threadsafe(self._tell, group, found, finished))
 
-    def _finished(self, group: list[Ticket], found: "Future[list[Outcome]]") -> None:
-        self._running -= 1
+    def _tell(self, group: list[Ticket], found: "Future[list[Outcome]]", finished: Callable[[], None]) -> None:
+        finished()
         for ticket, outcome in zip(group, found.result(), strict=True):
             self.leave(ticket)
             ticket.finish(outcome)
         self._schedule()
+
+    def _slow_finished(self) -> None:
+        self._running -= 1
+
+    def _costly_finished(self) -> None:
+        self._is_costly_running = False
 
     def _watch(self, ticket: Ticket) -> None:
         """Have the ticket told when its time is over. All have the same time, so the oldest is always due first."""
@@ -224,7 +240,7 @@ class Engine:
             self._timed.popleft().finish(
                 InferenceTimeoutError(f"no answer within {self._limits.inference_seconds:g} s")
             )
-        for queue in (self._slow,):
+        for queue in (self._slow, self._costly):
             # The places of those that a thread works on are taken until it is done.
             for ticket in islice(queue, len(queue)):
                 if ticket.is_over:
