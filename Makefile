@@ -65,6 +65,7 @@ lock: setup ## refresh the hash-checked locks (UPGRADE=1 for newer versions)
 	  $(COMPILE) -c requirements/dev.lock requirements/$$part.in -o requirements/$$part.lock; done
 	@for peer in bare mlserver kserve bentoml; do \
 	  $(COMPILE) requirements/bench/$$peer.in -o requirements/bench/$$peer.lock; done
+	@$(COMPILE) requirements/clients.in -o requirements/clients.lock
 
 generate: setup ## write crds/ and docs/reference.md from the API types
 	@$(BIN)/python -m modelloop.crdgen crds

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import joblib
+import pandas as pd
 import psutil
 import sklearn
 from sklearn.datasets import load_breast_cancer, load_iris
@@ -85,11 +86,11 @@ class Footprint:
 Results = dict[Key, list[Result]]
 
 
-def train(title: str, frame: "object", estimator: str, params: dict[str, int], folder: Path) -> Model:
+def train(title: str, frame: pd.DataFrame, estimator: str, params: dict[str, int], folder: Path) -> Model:
     """A version made by the trainer, and the same pipeline as the file that others load."""
     folder.mkdir()
     source, store = folder / "rows.csv", folder / "store"
-    frame.to_csv(source, index=False)  # type: ignore[attr-defined]
+    frame.to_csv(source, index=False)
     config = TrainerConfig(
         namespace="bench",
         name=NAME,
@@ -109,7 +110,7 @@ def train(title: str, frame: "object", estimator: str, params: dict[str, int], f
     version = VersionRef(number=1, path=made["path"], digest=made["digest"])
     model = folder / "model.joblib"
     joblib.dump(load_native(store / version.path), model)
-    rows = frame.drop(columns="target").to_numpy(float)  # type: ignore[attr-defined]
+    rows = frame.drop(columns="target").to_numpy(float)
     return Model(title, store, version, rows, model)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from devcluster.environments import locked_python
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import CaptureConfig, ServerConfig, StoreConfig, VersionRef
 
@@ -69,16 +69,8 @@ class Server:
 
 
 def python(peer: str) -> str:
-    """The interpreter of a peer's environment; installed from its hash-checked lock at the first time."""
-    folder = ENVIRONMENTS / peer
-    lock, stamp = LOCKS / f"{peer}.lock", folder / ".installed"
-    if not stamp.exists() or stamp.read_text() != lock.read_text():
-        print(f"installing {peer}", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "--require-hashes", "-r", str(lock)]
-        subprocess.run(pip, check=True)
-        stamp.write_text(lock.read_text())
-    return str(folder / "bin" / "python")
+    """The interpreter of a peer's environment."""
+    return str(locked_python(LOCKS / f"{peer}.lock", ENVIRONMENTS / peer))
 
 
 def http_request(path: str, plain: object, port: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from kserve.utils.utils import get_predict_response
 
 
-class SklearnModel(kserve.Model):  # type: ignore[misc,unused-ignore]
+class SklearnModel(kserve.Model):
     """One model in memory."""
 
     def __init__(self, path: str) -> None:
