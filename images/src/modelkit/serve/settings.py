@@ -14,6 +14,8 @@ PORT = "MODELLOOP_HTTP_PORT"
 WORK = "MODELLOOP_WORK"
 TERMINATION_LOG = "MODELLOOP_TERMINATION_LOG"
 POD_NAME = "POD_NAME"
+LOADING = "MODELLOOP_LOAD_SECONDS"
+LOAD_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,9 @@ class Settings:
     work: Path
     """A writable folder for the version's files."""
     pod: str
+    load_seconds: float = LOAD_SECONDS
+    """How long the model may take to load and to answer its samples."""
+    termination_log: Path = Path(files.TERMINATION_LOG)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -44,7 +49,19 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         port=port,
         work=Path(environ.get(WORK, files.WORK_MOUNT)),
         pod=environ.get(POD_NAME) or socket.gethostname(),
+        load_seconds=_positive(environ, LOADING, LOAD_SECONDS),
+        termination_log=termination_log(environ),
     )
+
+
+def _positive(environ: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        value = float(environ.get(name, default))
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise RefusedError("BadConfig", f"{name} must be a number of seconds above 0")
+    return value
 
 
 def termination_log(environ: Mapping[str, str]) -> Path:
