@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from modelkit.serve.question import JSON, Question, Reply, Request
+from modelkit.serve.streaming import Stream
 
 FALLBACK = "*"
 """The key of the route of all paths that no other route has (no path is a bare star)."""
@@ -23,6 +24,8 @@ class Response:
     body: bytes
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    stream: Stream | None = None
+    """The body, where it is still coming; `body` is empty then."""
 
 
 @dataclass(frozen=True, slots=True)

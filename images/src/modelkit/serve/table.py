@@ -31,10 +31,12 @@ def health_routes(service: Service) -> dict[str, Route]:
 
 def plain_routes(service: Service) -> dict[str, Route]:
     """The server's own protocol."""
-    return {
-        "/predict": Route("predict", ask=service.predict),
-        "/feedback": Route("feedback", post=service.accept_feedback, status=202),
-    }
+    return {"/predict": Route("predict", ask=service.predict)}
+
+
+def feedback_routes(service: Service) -> dict[str, Route]:
+    """What turned out, by request id."""
+    return {"/feedback": Route("feedback", post=service.accept_feedback, status=202)}
 
 
 def v2_routes(service: Service) -> dict[str, Route]:
@@ -52,16 +54,28 @@ def v2_routes(service: Service) -> dict[str, Route]:
 SOURCES: tuple[Callable[[Service], Mapping[str, Route]], ...] = (
     health_routes,
     plain_routes,
+    feedback_routes,
     evaluate_routes,
     explain_routes,
     v2_routes,
 )
 
 
+def relay_routes(service: Service) -> dict[str, Route]:
+    """What is passed on to a runtime that speaks a protocol of its own: everything else."""
+    relay = None if service.remote is None else service.remote.relay
+    return {} if relay is None else {FALLBACK: Route("raw", relay=relay)}
+
+
+RELAY_SOURCES: tuple[Callable[[Service], Mapping[str, Route]], ...] = (health_routes, feedback_routes, relay_routes)
+"""Before such a runtime, which has its own paths for everything else."""
+
+
 def build_routes(service: Service) -> dict[str, Route]:
     """All routes by path."""
     routes: dict[str, Route] = {}
-    for source in SOURCES:
+    is_relay = service.remote is not None and service.remote.relay is not None
+    for source in RELAY_SOURCES if is_relay else SOURCES:
         routes.update(source(service))
     return routes
 

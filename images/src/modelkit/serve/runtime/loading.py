@@ -24,6 +24,7 @@ from modelkit.serve.errors import (
 from modelkit.serve.plain import parse_rows
 from modelkit.serve.runtime.client import RuntimeClient
 from modelkit.serve.runtime.model import RAW, V1, V2, RemoteModel
+from modelkit.serve.runtime.relay import Relay
 from modelkit.serve.runtime.watch import Check, RuntimeWatch, build_probe
 from modelkit.serve.warmup import Cost, check_answer
 
@@ -42,6 +43,8 @@ class RemoteVersion:
     watch: RuntimeWatch
     threads: int
     """How many calls of the runtime there may be at a time."""
+    relay: Relay | None = None
+    """With the protocol Raw: passes on what the server doesn't answer itself."""
     cost: Cost = _COST
 
     def close(self) -> None:
@@ -63,7 +66,8 @@ def open_remote(config: ServerConfig, runtime: RuntimeConfig, signature: Signatu
     model = RemoteModel(runtime, signature, client)
     check = _build_check(signature, model, runtime, directory / SAMPLES)
     watch = RuntimeWatch(build_probe(runtime, client), check, _stop_server)
-    return RemoteVersion(model, client, watch, min(_THREADS, config.limits.max_concurrent))
+    relay = Relay(runtime, hides_token=config.auth is not None) if runtime.protocol == RAW else None
+    return RemoteVersion(model, client, watch, min(_THREADS, config.limits.max_concurrent), relay)
 
 
 def _build_check(signature: Signature, model: RemoteModel, runtime: RuntimeConfig, path: Path) -> Check:
