@@ -8,6 +8,7 @@ read while others wait, or while the client doesn't read its answers.
 import asyncio
 import time
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum
 from math import inf
 from typing import Protocol, cast
@@ -69,6 +70,15 @@ class _StopError(Exception):
     """Ends the parser's work from within one of its callbacks; the reason is in `Connection._refusal`."""
 
 
+@dataclass(slots=True, eq=False)
+class _Known:
+    """A head as its bytes said it, and what they mean."""
+
+    line: tuple[bytes, bytes, str]
+    headers: list[tuple[bytes, bytes]]
+    head: Head
+
+
 class Connection(asyncio.Protocol):
     """See the module. All methods run on the event loop."""
 
@@ -82,6 +92,7 @@ class Connection(asyncio.Protocol):
         self._stage = _Stage.BETWEEN
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
+        self._known: _Known | None = None
         self._raw = 0
         """Bytes since the head's, or the body's, beginning."""
         self._current: Exchange | None = None
@@ -192,20 +203,24 @@ class Connection(asyncio.Protocol):
         """The whole head is there."""
         parser, limits = self._parser, self._limits
         assert parser is not None
-        target, headers = self._target, self._headers
-        self._target, self._headers = b"", []
-        if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > limits.max_header_bytes:
-            raise self._stop(self._head_too_large())
+        line = (parser.get_method(), self._target, parser.get_http_version())
+        headers, self._target, self._headers = self._headers, b"", []
         start = time.perf_counter()
-        try:
-            head = parse_head(
-                parser.get_method(), target, parser.get_http_version(), headers, keeps_alive=parser.should_keep_alive()
-            )
-        except RequestError as exc:
-            raise self._stop(exc) from exc
+        known = self._known
+        if known is not None and known.line == line and known.headers == headers:
+            # Most clients send the same head again and again.
+            head = known.head
+        else:
+            if _size(line[1], headers) > limits.max_header_bytes:
+                raise self._stop(self._head_too_large())
+            try:
+                head = parse_head(*line, headers, keeps_alive=parser.should_keep_alive())
+            except RequestError as exc:
+                raise self._stop(exc) from exc
+            self._known = _Known(line, headers, head)
         self._hub.idle.pop(self, None)
         self._is_fresh = False
-        self._current = exchange = Exchange(self, head, head.request_id, start)
+        self._current = exchange = Exchange(self, head, head.request_id or new_id(), start)
         try:
             self._app.admit(exchange)
         except RequestError as exc:
@@ -447,3 +462,7 @@ class Connection(asyncio.Protocol):
         self._hub.idle.pop(self, None)
         self.deadline = self._hub.loop.time() + WRITE_SECONDS
         self._transport.close()
+
+
+def _size(target: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)

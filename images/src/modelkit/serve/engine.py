@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -92,6 +91,7 @@ class Engine:
         self._timed: deque[Ticket] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._is_scheduled = False
+        self._known_loop: asyncio.AbstractEventLoop | None = None
         service.metrics.in_flight.set_function(lambda: self.active)
 
     def submit(self, parse: Parse, size: int, done: Callable[[Outcome], None], *, is_costly: bool = False) -> Ticket:
@@ -103,9 +103,8 @@ class Engine:
         ticket = self.enter(done)
         if is_costly or size > INLINE_BYTES:
             self._watch(ticket)
-            loop = asyncio.get_running_loop()
             future = self._pool.submit(parse)
-            future.add_done_callback(lambda found: loop.call_soon_threadsafe(self._parsed, ticket, found))
+            future.add_done_callback(lambda found: self._loop.call_soon_threadsafe(self._parsed, ticket, found))
             return ticket
         try:
             question = parse()
@@ -168,10 +167,17 @@ class Engine:
             self._quick.append(ticket)
         self._schedule()
 
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop; asking asyncio for it each time would be a system call."""
+        if self._known_loop is None:
+            self._known_loop = asyncio.get_running_loop()
+        return self._known_loop
+
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_scheduled = False
@@ -208,9 +214,8 @@ class Engine:
         return group
 
     def _start(self, group: list[Ticket], finished: Callable[[], None]) -> None:
-        loop, questions = asyncio.get_running_loop(), _questions(group)
-        future = self._pool.submit(answer_together, self._service, questions)
-        future.add_done_callback(lambda found: loop.call_soon_threadsafe(self._tell, group, found, finished))
+        future = self._pool.submit(answer_together, self._service, _questions(group))
+        future.add_done_callback(lambda found: self._loop.call_soon_threadsafe(self._tell, group, found, finished))
 
     def _tell(self, group: list[Ticket], found: "Future[list[Outcome]]", finished: Callable[[], None]) -> None:
         finished()
@@ -227,14 +232,14 @@ class Engine:
 
     def _watch(self, ticket: Ticket) -> None:
         """Have the ticket told when its time is over. All have the same time, so the oldest is always due first."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         ticket.deadline = loop.time() + self._limits.inference_seconds
         self._timed.append(ticket)
         if self._timer is None:
             self._timer = loop.call_at(ticket.deadline, self._expire)
 
     def _expire(self) -> None:
-        loop, self._timer = asyncio.get_running_loop(), None
+        loop, self._timer = self._loop, None
         now = loop.time()
         while self._timed and (self._timed[0].is_over or self._timed[0].deadline <= now):
             self._timed.popleft().finish(

@@ -7,7 +7,10 @@ from modelkit.serve.trace import Trace
 
 @dataclass(slots=True, eq=False)
 class Head:
-    """The head of one request. Never changed once made; not frozen, because that costs a microsecond a request."""
+    """The head of a request, or of several that have the same.
+
+    Never changed once made; not frozen, because that would take a microsecond more.
+    """
 
     method: bytes
     path: str
@@ -16,8 +19,8 @@ class Head:
     """As the client sent it: path and query."""
     headers: list[tuple[bytes, bytes]]
     """In the client's order, names in lower case."""
-    request_id: str
-    """The client's X-Request-Id, or a new one."""
+    request_id: str | None
+    """The client's X-Request-Id."""
     content_type: bytes = b""
     content_encoding: bytes = b""
     content_length: int | None = None

@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from modelkit.serve.body import check_id, new_id
+from modelkit.serve.body import check_id
 from modelkit.serve.errors import (
     BadFramingError,
     BodyTimeoutError,
@@ -113,9 +113,7 @@ def parse_head(
         path=_parse_path(target),
         target=target,
         headers=headers,
-        request_id=new_id()
-        if request_id is None
-        else check_id(request_id.decode("latin-1"), "the header X-Request-Id"),
+        request_id=None if request_id is None else check_id(request_id.decode("latin-1"), "the header X-Request-Id"),
         content_type=get(b"content-type", b""),
         content_encoding=get(b"content-encoding", b"").lower(),
         content_length=None if length is None else int(length),
