@@ -125,3 +125,33 @@ def test_samples_pass_a_strict_dry_run(cluster: Cluster, path: Path) -> None:
 )
 def test_the_smallest_manifests_have_less_than_15_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 15
+
+
+@pytest.mark.parametrize("how", [("--server-side",), ()], ids=["server side", "client side"])
+def test_a_manifest_without_replicas_leaves_them_to_who_scales(
+    cluster: Cluster, api: Api, namespace: str, how: tuple[str, ...]
+) -> None:
+    def apply(**fields: object) -> None:
+        manifest = yaml.safe_dump(deployment(namespace, **fields))
+        cluster.kubectl("apply", "--validate=strict", *how, "-f", "-", stdin=manifest)
+
+    apply(autoscaling={"maxReplicas": 9})
+    assert api.get("ModelDeployment", namespace, NAME)["spec"]["replicas"] == 1
+    cluster.kubectl("-n", namespace, "scale", f"md/{NAME}", "--replicas=4")
+    apply(autoscaling={"maxReplicas": 8})
+    spec = api.get("ModelDeployment", namespace, NAME)["spec"]
+    assert (spec["replicas"], spec["autoscaling"]["maxReplicas"]) == (4, 8)
+
+
+def test_lists_with_defaults_are_replaced_as_a_whole(cluster: Cluster, api: Api, namespace: str) -> None:
+    def apply(**fields: object) -> dict[str, object]:
+        cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump(deployment(namespace, **fields)))
+        spec: dict[str, object] = api.get("ModelDeployment", namespace, NAME)["spec"]
+        return spec
+
+    assert len(apply()["topologySpreadConstraints"]) == 2  # type: ignore[arg-type]
+    assert apply(topologySpreadConstraints=[])["topologySpreadConstraints"] == []
+    assert apply(networkPolicy={})["networkPolicy"] == {
+        "from": [{"podSelector": {"matchLabels": {}, "matchExpressions": []}}]
+    }
+    assert apply(networkPolicy={"from": []})["networkPolicy"] == {"from": []}
