@@ -12,7 +12,7 @@ from typing import TypeVar
 import orjson
 
 from modelkit.serve.auth import Auth
-from modelkit.serve.engine import INLINE_BYTES, Engine, Outcome
+from modelkit.serve.engine import INLINE_BYTES, Engine
 from modelkit.serve.errors import (
     InferenceTimeoutError,
     RequestError,
@@ -25,6 +25,7 @@ from modelkit.serve.question import Reply, Request
 from modelkit.serve.routes import FALLBACK, Response
 from modelkit.serve.service import Answered, Service
 from modelkit.serve.table import build_routes, unknown_path
+from modelkit.serve.together import Outcome
 
 logger = logging.getLogger(__name__)
 

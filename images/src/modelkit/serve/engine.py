@@ -7,19 +7,16 @@ except for what is said to run on a thread.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-
-import numpy as np
 
 from modelkit.contract.config import BatchingConfig, LimitsConfig
-from modelkit.serve.batch import Batch
 from modelkit.serve.errors import InferenceTimeoutError, OverloadedError
-from modelkit.serve.model import Answer
 from modelkit.serve.question import Question
 from modelkit.serve.service import Answered, Service
+from modelkit.serve.together import Outcome, answer_alone, answer_together
 from modelkit.serve.warmup import Cost
 
 INLINE_SECONDS = 0.001
@@ -27,18 +24,19 @@ INLINE_SECONDS = 0.001
 INLINE_BYTES = 65_536
 """Larger bodies are parsed on a thread."""
 
-Outcome = Answered | Exception
 Parse = Callable[[], Question]
 
 
 class Ticket:
     """One request's place in the engine, from its parsing until the model is done with it."""
 
-    __slots__ = ("_done", "deadline", "is_counted", "question")
+    __slots__ = ("_done", "deadline", "is_counted", "question", "since")
 
     def __init__(self, done: Callable[[Outcome], None]) -> None:
         self.question: Question | None = None
         self.deadline = 0.0
+        self.since = 0.0
+        """When it began to wait for a thread, on time.perf_counter's clock."""
         self.is_counted = True
         self._done: Callable[[Outcome], None] | None = done
 
@@ -92,7 +90,9 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._is_scheduled = False
         self._known_loop: asyncio.AbstractEventLoop | None = None
-        service.metrics.in_flight.set_function(lambda: self.active)
+        self._metrics = service.metrics
+        self._metrics.in_flight.set_function(lambda: self.active)
+        self._metrics.queued.set_function(lambda: len(self._quick) + len(self._slow) + len(self._costly))
 
     def submit(self, parse: Parse, size: int, done: Callable[[Outcome], None], *, is_costly: bool = False) -> Ticket:
         """Parse a request of `size` bytes, answer its question and call `done` with the answer or the error.
@@ -124,6 +124,8 @@ class Engine:
         future: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Outcome) -> None:
+            if future.done():
+                return  # It was cancelled in this very moment.
             if isinstance(outcome, Answered):
                 future.set_result(outcome)
             else:
@@ -162,6 +164,7 @@ class Engine:
         if question.is_costly or self.cost.of_rows(question.batch.rows) > INLINE_SECONDS:
             if not ticket.deadline:
                 self._watch(ticket)
+            ticket.since = time.perf_counter()
             (self._costly if question.is_costly else self._slow).append(ticket)
         else:
             self._quick.append(ticket)
@@ -181,10 +184,15 @@ class Engine:
 
     def _flush(self) -> None:
         self._is_scheduled = False
-        if group := self._take(self._quick):
-            for ticket, outcome in zip(group, answer_together(self._service, _questions(group)), strict=True):
-                self.leave(ticket)
-                ticket.finish(outcome)
+        quick = self._quick
+        if len(quick) == 1:
+            # What one or few clients meet: not a moment is spent on lists.
+            ticket = quick.popleft()
+            self.leave(ticket)
+            if ticket.question is not None and not ticket.is_over:
+                ticket.finish(answer_alone(self._service, ticket.question))
+        elif group := self._take(quick):
+            self._tell(group, answer_together(self._service, _questions(group)))
         while self._running < self._threads and (group := self._take(self._slow)):
             self._running += 1
             self._start(group, self._slow_finished)
@@ -214,15 +222,21 @@ class Engine:
         return group
 
     def _start(self, group: list[Ticket], finished: Callable[[], None]) -> None:
+        now = time.perf_counter()
+        for ticket in group:
+            self._metrics.observe_wait(now - ticket.since)
         future = self._pool.submit(answer_together, self._service, _questions(group))
-        future.add_done_callback(lambda found: self._loop.call_soon_threadsafe(self._tell, group, found, finished))
+        future.add_done_callback(lambda found: self._loop.call_soon_threadsafe(self._come_back, group, found, finished))
 
-    def _tell(self, group: list[Ticket], found: "Future[list[Outcome]]", finished: Callable[[], None]) -> None:
+    def _come_back(self, group: list[Ticket], found: "Future[list[Outcome]]", finished: Callable[[], None]) -> None:
         finished()
-        for ticket, outcome in zip(group, found.result(), strict=True):
+        self._tell(group, found.result())
+        self._schedule()
+
+    def _tell(self, group: list[Ticket], outcomes: list[Outcome]) -> None:
+        for ticket, outcome in zip(group, outcomes, strict=True):
             self.leave(ticket)
             ticket.finish(outcome)
-        self._schedule()
 
     def _slow_finished(self) -> None:
         self._running -= 1
@@ -232,9 +246,11 @@ class Engine:
 
     def _watch(self, ticket: Ticket) -> None:
         """Have the ticket told when its time is over. All have the same time, so the oldest is always due first."""
-        loop = self._loop
+        loop, timed = self._loop, self._timed
+        while timed and timed[0].is_over:
+            timed.popleft()
         ticket.deadline = loop.time() + self._limits.inference_seconds
-        self._timed.append(ticket)
+        timed.append(ticket)
         if self._timer is None:
             self._timer = loop.call_at(ticket.deadline, self._expire)
 
@@ -247,71 +263,11 @@ class Engine:
             )
         for queue in (self._slow, self._costly):
             # The places of those that a thread works on are taken until it is done.
-            for ticket in islice(queue, len(queue)):
+            for ticket in queue:
                 if ticket.is_over:
                     self.leave(ticket)
         if self._timed:
             self._timer = loop.call_at(self._timed[0].deadline, self._expire)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The rows of one question in a call for several."""
-
-    begin: int
-    end: int
-
-    def of(self, answer: Answer) -> Answer:
-        """The part of `answer` that is the question's."""
-        probabilities = answer.probabilities
-        return Answer(
-            answer.predictions[self.begin : self.end],
-            None if probabilities is None else probabilities[self.begin : self.end],
-        )
-
-
-def join_batches(batches: Sequence[Batch]) -> Batch:
-    """The rows of all batches of one model, in order."""
-    rows = sum(batch.rows for batch in batches)
-    matrices = [batch.matrix for batch in batches if batch.matrix is not None]
-    if len(matrices) == len(batches):
-        return Batch(rows, np.concatenate(matrices), ())
-    columns = zip(*(batch.columns for batch in batches), strict=True)
-    return Batch(rows, None, tuple(np.concatenate(parts) for parts in columns))
-
-
-def answer_together(service: Service, questions: Sequence[Question]) -> list[Outcome]:
-    """One outcome for each question, from one call of the model where that works. Thread-safe.
-
-    When the call for all fails, each is asked alone, so that only the guilty one fails.
-    """
-    if len(questions) == 1:
-        return [_answer_alone(service, questions[0])]
-    try:
-        whole = service.model.predict(join_batches([question.batch for question in questions]))
-    except Exception:  # noqa: BLE001 - which one it was is found out, and told, by asking each alone
-        return [_answer_alone(service, question) for question in questions]
-    outcomes: list[Outcome] = []
-    begin = 0
-    for question in questions:
-        end = begin + question.batch.rows
-        outcomes.append(_finish(service, question, Span(begin, end).of(whole)))
-        begin = end
-    return outcomes
-
-
-def _answer_alone(service: Service, question: Question) -> Outcome:
-    try:
-        return service.finish(question, service.model.predict(question.batch))
-    except Exception as exc:  # noqa: BLE001 - whoever asked tells the client
-        return exc
-
-
-def _finish(service: Service, question: Question, answer: Answer) -> Outcome:
-    try:
-        return service.finish(question, answer)
-    except Exception as exc:  # noqa: BLE001 - whoever asked tells the client
-        return exc
 
 
 def _questions(group: Sequence[Ticket]) -> list[Question]:
