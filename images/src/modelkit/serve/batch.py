@@ -95,17 +95,17 @@ def build_batch(features: Features, rows: Sequence[Sequence[Any]], *, has_boolea
     return join_columns(features, tuple(columns))
 
 
-def build_matrix(features: Features, matrix: FloatMatrix) -> Batch:
+def build_matrix(features: Features, matrix: FloatMatrix, *, is_finite: bool = False) -> Batch:
     """A number matrix [rows, features] in the signature's order as a batch; raises MalformedRequestError.
 
-    NaN stands for null.
+    NaN stands for null. `is_finite`: is it certain that no number is NaN or infinite?
     """
     if features.textual:
         raise MalformedRequestError(
             "the model has text or category columns, which one number tensor can't hold; send one named tensor per "
             "column"
         )
-    if not np.isfinite(matrix).all():
+    if not is_finite and not np.isfinite(matrix).all():
         for index, column in enumerate(features.columns):
             _check_finite(column, matrix[:, index])
     if not features.plain:

@@ -23,6 +23,7 @@ from modelkit.serve.model import Answer, Model
 from modelkit.serve.plain import parse_predict, render_predict
 from modelkit.serve.question import Question, Reply, Request
 from modelkit.serve.redaction import read_redaction
+from modelkit.serve.v1 import parse_v1, render_v1
 from modelkit.serve.v2 import parse_infer, render_infer
 
 if TYPE_CHECKING:
@@ -101,6 +102,16 @@ class Service:
             found.batch,
             len(request.body),
             lambda answer: render_infer(self.signature, self.name, answer, found.outputs, name),
+        )
+
+    def predict_v1(self, request: Request) -> Question:
+        """The question of a v1 predict body; raises RequestError."""
+        found = parse_v1(self.features, request.body, self.limits)
+        return Question(
+            request.id,
+            found.batch,
+            len(request.body),
+            lambda answer: Reply(render_v1(answer, is_columnar=found.is_columnar)),
         )
 
     def accept_feedback(self, request: Request) -> Reply:

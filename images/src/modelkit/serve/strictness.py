@@ -39,7 +39,7 @@ def check_structure(body: bytes, structure: bytes, plain: Any, limits: LimitsCon
     if depth > limits.max_depth:
         raise too_deep(limits)
     # Colons and quotes before colons may be parts of texts too, so there are never fewer than keys in the text.
-    if keys not in (structure.count(b":"), len(_KEY_END.findall(body))):
+    if keys != structure.count(b":") and keys != len(_KEY_END.findall(body)):
         _refuse_repeated_keys(body, limits)
 
 
@@ -67,15 +67,22 @@ def _measure(plain: Any, brackets: int) -> tuple[int, int]:
 
     The walk ends when as many lists and objects were seen as brackets open: rows of numbers are never looked into.
     """
-    level = [plain] if isinstance(plain, list | dict) else []
+    level = [plain] if type(plain) is list or type(plain) is dict else []
     depth = keys = seen = 0
     while level:
         depth += 1
         seen += len(level)
-        keys += sum(len(item) for item in level if type(item) is dict)
+        for item in level:
+            if type(item) is dict:
+                keys += len(item)
         if seen == brackets:
             break
-        level = [value for item in level for value in _values(item) if type(value) is list or type(value) is dict]
+        inner: list[Any] = []
+        for item in level:
+            for value in item.values() if type(item) is dict else item:
+                if type(value) is list or type(value) is dict:
+                    inner.append(value)
+        level = inner
     return depth, keys
 
 

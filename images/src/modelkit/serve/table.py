@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from modelkit.serve import v1
 from modelkit.serve.errors import UnknownPathError
 from modelkit.serve.evaluate import evaluate_routes
 from modelkit.serve.explain import explain_routes
@@ -51,6 +52,23 @@ def v2_routes(service: Service) -> dict[str, Route]:
     return routes
 
 
+def v1_routes(service: Service) -> dict[str, Route]:
+    """The REST form of TensorFlow Serving and KServe v1."""
+    name, number = service.name, service.signature.number
+    metadata, models = v1.model_metadata(service.signature, name), v1.model_list(name)
+
+    def status() -> Response:
+        plain = v1.model_status(name, number, is_ready=service.is_ready)
+        return Response(200 if service.is_ready else 503, plain)
+
+    routes = {"/v1/models": Route("v1_models", get=lambda: Response(200, models))}
+    for prefix in (f"/v1/models/{name}", f"/v1/models/{name}/versions/{number}"):
+        routes[prefix] = Route("v1_status", get=status, is_open=True)
+        routes[f"{prefix}/metadata"] = Route("v1_metadata", get=lambda: Response(200, metadata))
+        routes[f"{prefix}:predict"] = Route("v1_predict", ask=service.predict_v1)
+    return routes
+
+
 SOURCES: tuple[Callable[[Service], Mapping[str, Route]], ...] = (
     health_routes,
     plain_routes,
@@ -58,6 +76,7 @@ SOURCES: tuple[Callable[[Service], Mapping[str, Route]], ...] = (
     evaluate_routes,
     explain_routes,
     v2_routes,
+    v1_routes,
 )
 
 
@@ -88,7 +107,7 @@ def readiness(service: Service, more: Mapping[str, object]) -> Response:
 
 def unknown_path(service: Service, routes: Mapping[str, Route], path: str) -> UnknownPathError:
     """What to tell a client who asks for a path that isn't there."""
-    if path.startswith("/v2/models/"):
+    if path.startswith(("/v1/models/", "/v2/models/")):
         name, number = service.name, service.signature.number
         return UnknownPathError(f"this server has the model {name!r} in version '{number}' and nothing else")
     known = ", ".join(sorted(path for path in routes if path != FALLBACK))

@@ -204,7 +204,8 @@ def _parse_tensor(item: Any, index: int, raw: _RawData, limits: LimitsConfig, ha
         raise MalformedRequestError(f"the input {show(name)} must have its values as the list 'data'")
     flat = _flatten(name, shape, data)
     check_count(name, shape, len(flat))
-    return Tensor(name, shape, datatype, read_values(name, datatype, flat, has_booleans=has_booleans))
+    values = read_values(name, datatype, flat, has_booleans=has_booleans)
+    return Tensor(name, shape, datatype, values, is_finite=True)
 
 
 def _flatten(name: str, shape: tuple[int, ...], data: list[Any]) -> list[Any]:

@@ -66,6 +66,8 @@ class Tensor:
     datatype: str
     values: NDArray[Any]
     """Flat, row-major: numbers, bool, or objects holding str. Objects also where there is a null, which is None."""
+    is_finite: bool = False
+    """Is it certain that no number is NaN or infinite, as in JSON?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,14 @@ def check_tensor(name: str, datatype: Any, shape: Sequence[Any] | None, max_rows
     """
     if type(datatype) is not str or datatype not in DTYPES:
         raise MalformedRequestError(f"the input {show(name)} must have one of the datatypes {', '.join(DTYPES)}")
-    if (
-        shape is None
-        or not 1 <= len(shape) <= 2
-        or not all(type(size) is int and 0 <= size < _MAX_SIZE for size in shape)
-    ):
+    sizes = () if shape is None else tuple(shape)
+    for size in sizes:
+        if type(size) is not int or not 0 <= size < _MAX_SIZE:
+            sizes = ()
+    if not 1 <= len(sizes) <= 2:
         raise MalformedRequestError(f"the input {show(name)} must have a shape of [rows] or [rows, columns]")
-    check_rows(shape[0], max_rows)
-    return tuple(shape)
+    check_rows(sizes[0], max_rows)
+    return sizes
 
 
 def check_count(name: str, shape: tuple[int, ...], found: int) -> None:
@@ -225,7 +227,9 @@ def _matrix_batch(features: Features, tensor: Tensor) -> Batch:
         raise MalformedRequestError(
             f"the input {show(tensor.name)} must hold numbers; send text and booleans as one input per column"
         )
-    return build_matrix(features, tensor.values.astype(np.float64, copy=False).reshape(tensor.shape))
+    is_finite = tensor.is_finite and tensor.values.dtype.kind != "O"
+    matrix = tensor.values.astype(np.float64, copy=False).reshape(tensor.shape)
+    return build_matrix(features, matrix, is_finite=is_finite)
 
 
 def _columns_batch(features: Features, tensors: Sequence[Tensor]) -> Batch:
@@ -251,7 +255,8 @@ def _columns_batch(features: Features, tensors: Sequence[Tensor]) -> Batch:
     if features.plain and all(tensor.values.dtype == _FLOAT for tensor in ordered):
         # All at once: a look at each column takes longer than the model.
         joined = np.concatenate([tensor.values for tensor in ordered]).reshape(len(ordered), rows)
-        return build_matrix(features, np.ascontiguousarray(joined.T))
+        is_finite = all(tensor.is_finite for tensor in ordered)
+        return build_matrix(features, np.ascontiguousarray(joined.T), is_finite=is_finite)
     columns: tuple[Column, ...] = tuple(
         build_typed_column(column, tensor.values) for column, tensor in zip(features.columns, ordered, strict=True)
     )
