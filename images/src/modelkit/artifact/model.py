@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelkit.artifact.native import load_native
+from modelkit.artifact.onnx_audit import check_onnx
 from modelkit.artifact.signature import InputColumn, OnnxLayout, Signature, load_signature
 from modelkit.artifact.version import ArtifactError
 from modelkit.contract.files import MODEL_ONNX, MODEL_SKOPS, SIGNATURE
@@ -61,6 +62,7 @@ def open_onnx(model: bytes) -> Any:
     """An ONNX Runtime session; raises ArtifactError when the bytes aren't a model that it runs."""
     import onnxruntime
 
+    check_onnx(model)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = 1

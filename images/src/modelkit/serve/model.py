@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from modelkit.artifact.onnx_audit import check_onnx
 from modelkit.artifact.signature import OnnxLayout, Signature
 from modelkit.artifact.version import ArtifactError
 from modelkit.contract.files import MODEL_ONNX
@@ -63,9 +64,11 @@ class OnnxModel:
         # Waiting threads that spin would take the processor from the event loop.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            # From bytes: a model that asks for further files beside it can't reach them.
             content = path.read_bytes()
+            check_onnx(content)
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except ArtifactError as exc:
+            raise ModelUnusableError("ModelNotLoadable", str(exc)) from exc
         except Exception as exc:  # ONNX Runtime's own classes share no other base.
             raise ModelUnusableError(
                 "ModelNotLoadable", f"{MODEL_ONNX} doesn't load ({type(exc).__name__}); train again"

@@ -1,0 +1,410 @@
+"""Files that want to run something, take all memory or reach out of their folder. Each payload would make a canary."""
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import skops.io
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from skops.io._protocol import PROTOCOL
+
+Build = Callable[[Path], bytes]
+"""The bytes of a file whose payload makes the canary at the path."""
+
+
+class Payload:
+    """Runs a shell when it is unpickled."""
+
+    def __init__(self, canary: Path) -> None:
+        self._command = f"touch {canary}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import os
+
+        return os.system, (self._command,)
+
+
+def pickled(canary: Path, protocol: int = 4) -> bytes:
+    return pickle.dumps(Payload(canary), protocol)
+
+
+def joblib_file(canary: Path, compress: int = 0) -> bytes:
+    target = io.BytesIO()
+    joblib.dump(Payload(canary), target, compress=compress)
+    return target.getvalue()
+
+
+def pickled_array(canary: Path) -> bytes:
+    """A .npy file whose objects are pickled."""
+    target = io.BytesIO()
+    np.save(target, np.array([Payload(canary)], dtype=object), allow_pickle=True)
+    return target.getvalue()
+
+
+def pickled_sparse(canary: Path) -> bytes:
+    """A .npz file, as of a sparse matrix, with a pickled member."""
+    target = io.BytesIO()
+    np.savez(target, format=np.array([Payload(canary)], dtype=object), data=np.zeros(1), allow_pickle=True)
+    return target.getvalue()
+
+
+# --- skops
+
+
+def node(kind: str, loader: str, **rest: Any) -> dict[str, Any]:
+    module, _, name = kind.rpartition(".")
+    return {"__class__": name, "__module__": module, "__loader__": loader} | rest
+
+
+def text(value: Any) -> dict[str, Any]:
+    return node("builtins.str", "JsonNode", content=json.dumps(value), is_json=True)
+
+
+def nodes(*items: Any, kind: str = "tuple") -> dict[str, Any]:
+    return node(f"builtins.{kind}", "TupleNode" if kind == "tuple" else "ListNode", content=list(items))
+
+
+def mapping(**items: Any) -> dict[str, Any]:
+    keys = nodes(*[node("builtins.str", "TypeNode") for _ in items], kind="list")
+    return node("builtins.dict", "DictNode", content=items, key_types=keys)
+
+
+def function(name: str) -> dict[str, Any]:
+    return node(name, "FunctionNode")
+
+
+def archive(schema: Any, files: dict[str, bytes] | None = None, *, protocol: int = PROTOCOL) -> bytes:
+    """A skops file of `schema` and array files."""
+    if isinstance(schema, dict):
+        schema = schema | {"protocol": protocol, "_skops_version": "0.16"}
+    return zipped({"schema.json": json.dumps(schema).encode(), **(files or {})})
+
+
+def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", compression) as result:
+        for name, data in files.items():
+            result.writestr(name, data)
+    return target.getvalue()
+
+
+def entries(*names: zipfile.ZipInfo | str) -> bytes:
+    """A loadable archive with further entries."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as result:
+        result.writestr("schema.json", json.dumps(text(1) | {"protocol": PROTOCOL, "_skops_version": "0"}))
+        for name in names:
+            result.writestr(name, b"x")
+    return target.getvalue()
+
+
+def symlink_entry() -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo("0.npy")
+    entry.external_attr = 0o120777 << 16
+    return entry
+
+
+def encrypted() -> bytes:
+    """The flag of an encrypted entry, in both of its headers."""
+    data = bytearray(entries("0.npy"))
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.rindex(mark) + offset
+        data[at : at + 2] = struct.pack("<H", 1)
+    return bytes(data)
+
+
+def bomb(size: int, name: str = "0.npy") -> bytes:
+    """An archive that unfolds to `size` zeros."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as result:
+        with result.open(name, "w") as entry:
+            for _ in range(size // 2**20):
+                entry.write(bytes(2**20))
+        result.writestr("schema.json", "{}")
+    return target.getvalue()
+
+
+def huge_array() -> bytes:
+    """A .npy header of 2**50 numbers, with none behind it."""
+    target = io.BytesIO()
+    np.lib.format.write_array_header_1_0(target, {"descr": "<f8", "fortran_order": False, "shape": (2**50,)})
+    return target.getvalue()
+
+
+def array(name: str) -> dict[str, Any]:
+    return node("numpy.ndarray", "NdArrayNode", type="numpy", file=name)
+
+
+def nested(levels: int) -> str:
+    """The schema of lists in lists, as text: the writer would need the stack that the reader must not need."""
+    start = '{"__class__": "list", "__module__": "builtins", "__loader__": "ListNode", "content": ['
+    return start * levels + "]}" * levels
+
+
+def with_function_transformer(canary: Path) -> bytes:
+    import os
+
+    step = FunctionTransformer(partial(os.system, f"touch {canary}"))
+    return bytes(skops.io.dumps(make_pipeline(step, LogisticRegression())))
+
+
+def with_attribute(canary: Path) -> bytes:
+    import os
+
+    model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    model.hook_ = {"deep": [{"deeper": partial(os.system, f"touch {canary}")}]}
+    return bytes(skops.io.dumps(model))
+
+
+def gadgets(canary: Path) -> dict[str, bytes]:
+    """skops files that ask for something that isn't on the list, each in another way."""
+    command = text(f"touch {canary}")
+    call = nodes(command)
+    popen = nodes(nodes(text("touch"), text(str(canary)), kind="list"))
+    schemas: dict[str, dict[str, Any]] = {
+        "a function": function("os.system"),
+        "a built-in function": function("builtins.eval"),
+        "a function by another module": function("posix.system"),
+        "a type": node("subprocess.Popen", "TypeNode"),
+        "a constructor with arguments": node("subprocess.Popen", "ConstructorFromReduceNode", content=popen),
+        "an object with a state": node("os._wrap_close", "ObjectNode", content=mapping(name=text("x"))),
+        "functools.partial": node(
+            "functools.partial",
+            "PartialNode",
+            content={"func": function("os.system"), "args": call, "kwds": mapping(), "namespace": mapping()},
+        ),
+        "operator.attrgetter": node("operator.attrgetter", "OperatorFuncNode", attrs=nodes(text("system"))),
+        "operator.methodcaller": node(
+            "operator.methodcaller", "OperatorFuncNode", attrs=nodes(text("system"), command)
+        ),
+        "a method": node("builtins.dict", "MethodNode", content={"func": "clear", "obj": mapping(a=text(1))}),
+        "a method of another class": node(
+            "sklearn.linear_model._logistic.LogisticRegression",
+            "MethodNode",
+            content={"func": "system", "obj": node("os._wrap_close", "ObjectNode", content=mapping())},
+        ),
+        "a bit generator that is a function": node(
+            "numpy.random._generator.Generator",
+            "RandomGeneratorNode",
+            content={"bit_generator": mapping(bit_generator=text("seed")), "seed_seq": mapping()},
+        ),
+        "a default factory": node(
+            "collections.defaultdict",
+            "DefaultDictNode",
+            content={"main": mapping(), "default_factory": function("os.system")},
+        ),
+        "an array of objects": node(
+            "numpy.ndarray",
+            "NdArrayNode",
+            type="json",
+            content=[function("os.system")],
+            shape=nodes(text(1)),
+        ),
+        "deep in trusted containers": mapping(a=nodes(mapping(b=nodes(function("os.system"), kind="list")))),
+        "in the state of a trusted estimator": node(
+            "sklearn.linear_model._logistic.LogisticRegression", "ObjectNode", content=mapping(a=function("os.system"))
+        ),
+        "a loader of a trusted name": node("sklearn.tree._tree.Tree", "FunctionNode")
+        | {"__class__": "Popen", "__module__": "subprocess"},
+        "a dotted class": {"__class__": "path.os.system", "__module__": "os", "__loader__": "FunctionNode"},
+        "an unknown loader": node("os.system", "EvalNode", content=command),
+        "a reference to nothing": node("builtins.dict", "CachedNode", __id__=7),
+        "a reference to itself": nodes(node("builtins.list", "CachedNode", __id__=1), kind="list") | {"__id__": 1},
+        "a trusted constructor with wrong arguments": node(
+            "sklearn.tree._tree.Tree",
+            "TreeNode",
+            __reduce__={"args": nodes(text(1), text(2), text(3))},
+            content=mapping(nodes=command),
+        ),
+    }
+    built = {name: archive(schema) for name, schema in schemas.items()}
+    for protocol in (0, 1):
+        name = f"a function by the loaders of protocol {protocol}"
+        built[name] = archive(function("os.system"), protocol=protocol)
+    built["a method caller by the loaders of protocol 0"] = archive(schemas["operator.methodcaller"], protocol=0)
+    return built | {
+        "a FunctionTransformer": with_function_transformer(canary),
+        "a fitted attribute": with_attribute(canary),
+        "a pickled array": archive(array("0.npy"), {"0.npy": pickled_array(canary)}),
+        "a pickled sparse matrix": archive(
+            node("scipy.sparse._csr.csr_matrix", "SparseMatrixNode", type="scipy", file="0.npz"),
+            {"0.npz": pickled_sparse(canary)},
+        ),
+        "a pickle for an array": archive(array("0.npy"), {"0.npy": pickled(canary)}),
+    }
+
+
+def broken_archives(canary: Path) -> dict[str, bytes]:
+    """Archives that no writer makes."""
+    loadable = entries("0.npy")
+    return {
+        "a path upwards": entries("../../canary.npy"),
+        "an absolute path": entries(str(canary)),
+        "a backslash": entries("..\\canary.npy"),
+        "a folder": entries("a/b.npy"),
+        "a program": entries("sitecustomize.py"),
+        "a symlink": entries(symlink_entry()),
+        "encrypted": encrypted(),
+        "LZMA": zipped({"schema.json": b"{}"}, zipfile.ZIP_LZMA),
+        "cut short": loadable[:-10],
+        "no schema": zipped({"0.npy": b"x"}),
+        "a schema that is a list": archive([1]),
+        "a schema that is no JSON": zipped({"schema.json": b"\xff{"}),
+        "a bomb": bomb(300 * 2**20),
+        "a bomb in a sparse matrix": zipped({"schema.json": b"{}", "0.npz": bomb(300 * 2**20, "data.npy")}),
+        "an array that isn't there": archive(array("0.npy")),
+        "an array of 8 PiB": archive(array("0.npy"), {"0.npy": huge_array()}),
+        "a deep schema": zipped({"schema.json": nested(20_000).encode()}),
+        "a schema of a deeper kind": zipped({"schema.json": (nested(150)).encode()}),
+    }
+
+
+# --- ONNX
+
+
+def onnx_model(
+    nodes_: Sequence[Any],
+    constants: Sequence[Any] = (),
+    *,
+    name: str = "X",
+    opset: int = 18,
+    ir: int = 9,
+    domain: str = "",
+    shape: Sequence[int | None] = (None, 10),
+) -> bytes:
+    """A regression on 10 numbers that answers whatever the nodes make of X."""
+    graph = helper.make_graph(
+        list(nodes_),
+        "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))],
+        [helper.make_tensor_value_info("variable", TensorProto.FLOAT, None)],
+        initializer=list(constants),
+    )
+    opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    model = helper.make_model(graph, opset_imports=opsets)
+    model.ir_version = ir
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def external(location: str, *, offset: int = 0) -> bytes:
+    """A model whose weights lie in another file."""
+    return onnx_model([helper.make_node("MatMul", ["X", "w"], ["variable"])], [elsewhere(location, offset)])
+
+
+def elsewhere(location: str, offset: int = 0) -> TensorProto:
+    """[10, 1] weights in another file."""
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[10, 1], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", str(offset)), ("length", "40")):
+        weights.external_data.add(key=key, value=value)
+    return weights
+
+
+def external_constant(location: str) -> bytes:
+    """The same, with the weights in the attribute of a node."""
+    weights = helper.make_node("Constant", [], ["w"], value=elsewhere(location))
+    return onnx_model([weights, helper.make_node("MatMul", ["X", "w"], ["variable"])])
+
+
+def external_branch(location: str) -> bytes:
+    """The same, with the weights in the graph of a branch."""
+    info = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    product = helper.make_node("MatMul", ["X", "w"], ["y"])
+    branch = helper.make_graph([product], "branch", [], info, initializer=[elsewhere(location)])
+    choice = helper.make_node("If", ["t"], ["variable"], then_branch=branch, else_branch=branch)
+    return onnx_model([choice], [constant(True, np.bool_, "t")])
+
+
+def constant(values: Any, dtype: Any = np.int64, name: str = "n") -> Any:
+    return numpy_helper.from_array(np.array(values, dtype=dtype), name)
+
+
+def filled(size: int) -> bytes:
+    """Makes a tensor of 10 × `size` numbers when it is asked."""
+    made = [
+        helper.make_node("ConstantOfShape", ["n"], ["w"]),
+        helper.make_node("MatMul", ["X", "w"], ["y"]),
+        helper.make_node("ReduceSum", ["y"], ["variable"]),
+    ]
+    return onnx_model(made, [constant([10, size])])
+
+
+def endless() -> bytes:
+    """Answers after 2**62 turns of a loop."""
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Identity", ["v"], ["v2"])],
+        "body",
+        [info("i", TensorProto.INT64, []), info("c", TensorProto.BOOL, []), info("v", TensorProto.FLOAT, None)],
+        [info("c2", TensorProto.BOOL, []), info("v2", TensorProto.FLOAT, None)],
+    )
+    loop = helper.make_node("Loop", ["n", "t", "X"], ["variable"], body=body)
+    return onnx_model([loop], [constant(2**62), constant(True, np.bool_, "t")])
+
+
+def nested_ifs(levels: int) -> bytes:
+    """If in If, as protobuf bytes put together from inside, deeper than a parser's stack may be."""
+    inner = b""
+    for _ in range(levels):
+        # NodeProto{op_type: "If", attribute{name, type: GRAPH, g: GraphProto{node: inner}}}, by wire format.
+        graph = _field(1, inner) if inner else b""
+        attribute = _field(1, b"then_branch") + b"\xa0\x01\x05" + _field(6, graph)
+        inner = _field(4, b"If") + _field(5, attribute)
+    return b"\x08\x09" + _field(7, _field(1, inner)) + _field(8, b"\x10\x12")
+
+
+def _field(number: int, data: bytes) -> bytes:
+    size, length = len(data), b""
+    while size > 0x7F:
+        length += bytes([size & 0x7F | 0x80])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + data
+
+
+def hostile_models(outside: Path) -> dict[str, bytes]:
+    """ONNX files that don't load, or don't answer like the version they are in."""
+    relu = helper.make_node("Relu", ["X"], ["variable"])
+    huge = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[10, 250_000_000])
+    short = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[10, 250_000_000], raw_data=bytes(40))
+    product = helper.make_node("MatMul", ["X", "w"], ["variable"])
+    return {
+        "weights in the folder": external(outside.name),
+        "weights above the folder": external(f"../{outside.name}"),
+        "weights at an absolute path": external(str(outside)),
+        "weights at a memory address": external("*/_ORT_MEM_ADDR_/*", offset=4096),
+        "weights of /etc/passwd": external("/etc/passwd"),
+        "weights of a constant node": external_constant(outside.name),
+        "weights of a branch": external_branch(outside.name),
+        "10 GB declared": onnx_model([product], [huge]),
+        "10 GB declared with 40 bytes": onnx_model([product], [short]),
+        "an operator of another library": onnx_model(
+            [helper.make_node("Run", ["X"], ["variable"], domain="evil.example")], domain="evil.example"
+        ),
+        "an operator that nobody knows": onnx_model([helper.make_node("Shell", ["X"], ["variable"])]),
+        "an opset of the future": onnx_model([relu], opset=9999),
+        "a format of the future": onnx_model([relu], ir=9999),
+        "a tensor of 2**63 numbers when asked": filled(2**59),
+        "another name for the input": onnx_model([helper.make_node("Relu", ["Y"], ["variable"])], name="Y"),
+        "another width": onnx_model([relu], shape=(None, 3)),
+        "a cycle": onnx_model([helper.make_node("Add", ["X", "variable"], ["variable"])]),
+        "a missing constant": onnx_model([product]),
+        "as many answers as numbers": onnx_model([relu]),
+        "answers that are no number": onnx_model(
+            [helper.make_node("ReduceSum", ["X"], ["s"]), helper.make_node("Log", ["m"], ["variable"])],
+            [constant([[-1.0]] * 8, np.float32, "m")],
+        ),
+        "If in If": nested_ifs(2000),
+        "cut short": onnx_model([product], [constant(np.ones((10, 1)), np.float32, "w")])[:-20],
+        "random bytes": bytes(np.random.default_rng(0).integers(0, 256, 4096, dtype=np.uint8)),
+    }
