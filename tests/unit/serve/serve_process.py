@@ -25,6 +25,7 @@ class Pod:
     url: str
     log: Path
     termination_log: Path
+    grpc_port: int
 
     def stop(self, timeout: float = 30.0) -> int:
         """SIGTERM, as the kubelet does; returns the exit code."""
@@ -63,10 +64,12 @@ def free_port() -> int:
 def start_pod(config: ServerConfig, folder: Path, name: str = "pod-0", port: int | None = None) -> Pod:
     """Start a server, on a free port unless one is named; it isn't ready yet."""
     port = free_port() if port is None else port
+    grpc_port = free_port()
     termination_log = folder / f"{name}.termination"
     environ = os.environ | {
         "MODELLOOP_CONFIG": dumps(config),
         "MODELLOOP_HTTP_PORT": str(port),
+        "MODELLOOP_GRPC_PORT": str(grpc_port),
         "MODELLOOP_WORK": str(folder / f"{name}.work"),
         "MODELLOOP_TERMINATION_LOG": str(termination_log),
         "POD_NAME": name,
@@ -74,7 +77,7 @@ def start_pod(config: ServerConfig, folder: Path, name: str = "pod-0", port: int
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "-m", "modelkit.serve"], env=environ, stdout=output, stderr=output)
-    return Pod(process, f"http://127.0.0.1:{port}", log, termination_log)
+    return Pod(process, f"http://127.0.0.1:{port}", log, termination_log, grpc_port)
 
 
 def wait_ready(pod: Pod, timeout: float = 30.0) -> None:

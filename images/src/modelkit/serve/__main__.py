@@ -20,6 +20,8 @@ from modelkit.serve.app import App
 from modelkit.serve.auth import Auth
 from modelkit.serve.cpu import inference_threads, read_cpu_limit
 from modelkit.serve.engine import Engine
+from modelkit.serve.grpc.calls import Calls
+from modelkit.serve.grpc.server import GrpcServer
 from modelkit.serve.loading import load_version
 from modelkit.serve.outcome import exit_code_of, reason_of, write_reason
 from modelkit.serve.server import Server, bind
@@ -62,13 +64,14 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     # One more for a costly question, such as an explanation, that mustn't keep predictions waiting.
     with ThreadPoolExecutor(workers + 1, thread_name_prefix="inference") as pool, bind(settings.port) as listener:
         engine = Engine(service, config.limits, config.batching, version.cost, pool, workers)
+        grpc = GrpcServer(Calls(service, engine, auth), config.limits, config.tls, settings.grpc_port)
         server = Server(
             App(service, engine, pool, auth),
             config.limits,
             drain_seconds=config.drain_seconds,
             certificate=certificate,
             auth=auth,
-            companions=() if version.remote is None else (version.remote.watch,),
+            companions=(grpc,) if version.remote is None else (grpc, version.remote.watch),
         )
         logger.info(
             "ready",
@@ -78,6 +81,7 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
                 "digest": config.version.digest,
                 "platform": service.model.platform,
                 "port": listener.getsockname()[1],
+                "grpc_port": settings.grpc_port,
                 "threads": threads,
             },
         )

@@ -11,6 +11,7 @@ from modelkit.contract.config import ServerConfig
 from modelkit.errors import RefusedError
 
 PORT = "MODELLOOP_HTTP_PORT"
+GRPC_PORT = "MODELLOOP_GRPC_PORT"
 WORK = "MODELLOOP_WORK"
 TERMINATION_LOG = "MODELLOOP_TERMINATION_LOG"
 POD_NAME = "POD_NAME"
@@ -24,6 +25,7 @@ class Settings:
 
     config: ServerConfig
     port: int
+    grpc_port: int = environment.GRPC_PORT
     work: Path
     """A writable folder for the version's files."""
     pod: str
@@ -40,13 +42,15 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     try:
         config = loads(ServerConfig, text)
         port = int(environ.get(PORT, environment.HTTP_PORT))
+        grpc_port = int(environ.get(GRPC_PORT, environment.GRPC_PORT))
     except ContractError as exc:
         raise RefusedError("BadConfig", f"{environment.CONFIG} doesn't fit: {exc}") from exc
     except ValueError as exc:
-        raise RefusedError("BadConfig", f"{PORT} must be a port number") from exc
+        raise RefusedError("BadConfig", f"{PORT} and {GRPC_PORT} must be port numbers") from exc
     return Settings(
         config=config,
         port=port,
+        grpc_port=grpc_port,
         work=Path(environ.get(WORK, files.WORK_MOUNT)),
         pod=environ.get(POD_NAME) or socket.gethostname(),
         load_seconds=_positive(environ, LOADING, LOAD_SECONDS),
