@@ -51,6 +51,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _FLOAT = np.dtype(np.float64)
 _PACK_CODES = {"u1": "B", "u2": "H", "u4": "I", "u8": "Q", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "f8": "d"}
 """The struct module's names of what JSON numbers become."""
+_JSON_KINDS: dict[str, set[type]] = {"b": {bool}, "O": {str}, "f": {int, float}, "i": {int}, "u": {int}}
+"""By the kind of a dtype."""
 _LENGTH = struct.Struct("<I")
 _FLOATS = frozenset({"FP16", "FP32", "FP64"})
 _MAX_SIZE = 2**31
@@ -122,7 +124,7 @@ def read_values(name: str, datatype: str, values: list[Any], *, has_booleans: bo
     kinds = set(map(type, values))
     has_null = type(None) in kinds
     kinds.discard(type(None))
-    if not kinds <= _json_kinds(dtype):
+    if not kinds <= _JSON_KINDS[dtype.kind]:
         raise MalformedRequestError(f"the input {show(name)} has values that aren't {datatype}")
     if dtype.kind in "iu":
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
@@ -184,10 +186,6 @@ def build_output(signature: Signature, name: str, answer: Answer) -> Output:
     if name == "probabilities" and answer.probabilities is not None:
         return Output(name, datatype, answer.probabilities.shape, np.ascontiguousarray(answer.probabilities).ravel())
     return Output(name, datatype, (len(answer.predictions),), answer.predictions)
-
-
-def _json_kinds(dtype: np.dtype[Any]) -> set[type]:
-    return {"b": {bool}, "O": {str}, "f": {int, float}}.get(dtype.kind, {int})
 
 
 def _read_texts(name: str, count: int, data: bytes | memoryview, max_text_bytes: int) -> NDArray[Any]:
