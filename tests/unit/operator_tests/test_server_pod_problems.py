@@ -1,16 +1,27 @@
 """What users are told of a server's pod that misses a Secret, or whose other model server doesn't run."""
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelkit.artifact.signature import InputColumn, Signature
+from modelkit.contract.config import ServerConfig
 from modelkit.contract.result import TrainingResult, termination_message
+from modelkit.errors import RefusedError
+from modelkit.serve.auth import Auth
+from modelkit.serve.batch import Features
+from modelkit.serve.outcome import write_reason
+from modelkit.serve.redaction import read_redaction
+from modelkit.serve.tls import Certificate
 from modelloop.api.common import VersionStatus
 from modelloop.cluster.parse import parse_pod
 from modelloop.cluster.slim import slim
 from modelloop.decide.pods import ObservedPod, find_problem, is_refusal
 from modelloop.desired.deployment import build_server
+from modelloop.desired.serving import build_server_config
 from tests.unit.operator_tests.operator_states import SETTINGS, UID, deployment_spec, digest_of
 
 Object = dict[str, Any]
@@ -83,6 +94,40 @@ def test_the_secret_and_its_keys_are_named_and_waited_for(said: str, words: str)
     assert problem.message.startswith(said)
     assert words in problem.message
     assert not is_refusal(pod), "the kubelet tries again, and the Secret may be there then"
+
+
+def _open_certificate(config: ServerConfig) -> None:
+    assert config.tls is not None
+    Certificate(config.tls)
+
+
+def _open_tokens(config: ServerConfig) -> None:
+    assert config.auth is not None
+    Auth(config.auth)
+
+
+def _open_key(config: ServerConfig) -> None:
+    column = InputColumn(name="zip", dtype="string", kind="categorical", nullable=True)
+    about: Object = {"model": "churn", "number": 2, "task": "Regression", "target": "y", "metric": "r2", "outputs": ()}
+    read_redaction(config.capture, Features.of(Signature(**about, inputs=(column,))))
+
+
+@pytest.mark.parametrize(
+    ("open_files", "secret"),
+    [(_open_certificate, "churn-cert"), (_open_tokens, "churn-tokens"), (_open_key, "churn-capture")],
+)
+def test_what_the_server_itself_says_of_files_that_are_not_there_is_understood(
+    tmp_path: Path, open_files: Callable[[ServerConfig], None], secret: str
+) -> None:
+    config = build_server_config(deployment_spec(**SECRETS), VERSION, namespace="team", name="churn")
+    with pytest.raises(RefusedError) as refusal:
+        open_files(config)
+    write_reason(tmp_path / "log", refusal.value)
+    pod = observe(SECRETS, server=(BACK_OFF, ended(2, (tmp_path / "log").read_text())))
+    problem = find_problem(pod)
+    assert problem is not None
+    assert (problem.reason, f"the Secret '{secret}'" in problem.message) == (refusal.value.reason, True)
+    assert not is_refusal(pod)
 
 
 def test_what_the_fetching_container_says_of_the_key_names_its_secret_too() -> None:
