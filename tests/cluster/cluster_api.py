@@ -26,6 +26,8 @@ RESOURCES = BY_KIND | {
         ("ConfigMap", "", "configmaps"),
         ("ResourceQuota", "", "resourcequotas"),
         ("Binding", "", "bindings"),
+        ("EndpointSlice", "discovery.k8s.io", "endpointslices"),
+        ("APIService", "apiregistration.k8s.io", "apiservices"),
         ("ReplicaSet", "apps", "replicasets"),
         ("ClusterRole", "rbac.authorization.k8s.io", "clusterroles"),
         ("ClusterRoleBinding", "rbac.authorization.k8s.io", "clusterrolebindings"),
