@@ -229,16 +229,16 @@ def gadgets(canary: Path) -> dict[str, bytes]:
         ),
     }
     built = {name: archive(schema) for name, schema in schemas.items()}
-    for protocol in (0, 1):
-        name = f"a function by the loaders of protocol {protocol}"
-        built[name] = archive(function("os.system"), protocol=protocol)
+    old = node("numpy.ufunc", "FunctionNode", content={"module_path": "os", "function": "system"})
+    built["a function by the loaders of protocol 0"] = archive(old, protocol=0)
+    built["a function by the loaders of protocol 1"] = archive(function("os.system"), protocol=1)
     built["a method caller by the loaders of protocol 0"] = archive(schemas["operator.methodcaller"], protocol=0)
     return built | {
         "a FunctionTransformer": with_function_transformer(canary),
         "a fitted attribute": with_attribute(canary),
         "a pickled array": archive(array("0.npy"), {"0.npy": pickled_array(canary)}),
         "a pickled sparse matrix": archive(
-            node("scipy.sparse._csr.csr_matrix", "SparseMatrixNode", type="scipy", file="0.npz"),
+            node("scipy.sparse._matrix.spmatrix", "SparseMatrixNode", type="scipy", file="0.npz"),
             {"0.npz": pickled_sparse(canary)},
         ),
         "a pickle for an array": archive(array("0.npy"), {"0.npy": pickled(canary)}),

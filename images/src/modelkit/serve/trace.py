@@ -46,16 +46,15 @@ class Trace:
 def parse_trace(parents: list[bytes] | tuple[bytes, ...], states: list[bytes] | tuple[bytes, ...] = ()) -> Trace | None:
     """The trace of a request's `traceparent` and `tracestate` headers, in their order; None without a valid parent.
 
-    Several `traceparent` are ambiguous and none counts; several `tracestate` are one list. A `tracestate` that isn't
-    valid is left out alone.
+    Several `traceparent` are ambiguous and none counts; several `tracestate` are one list, which loses its optional
+    spaces. A `tracestate` that isn't valid is left out alone.
     """
     if len(parents) != 1:
         return None
     parent = parents[0].strip(b" \t")
     if not _is_parent(parent):
         return None
-    state = b",".join(states)
-    return Trace(parent, state if state and _is_state(state) else b"")
+    return Trace(parent, _clean_state(b",".join(states)))
 
 
 def _is_parent(text: bytes) -> bool:
@@ -69,14 +68,15 @@ def _is_parent(text: bytes) -> bool:
     return rest is None or (version != _FIRST_VERSION and rest.isascii() and rest.decode().isprintable())
 
 
-def _is_state(text: bytes) -> bool:
+def _clean_state(text: bytes) -> bytes:
+    """The list's members without what is between them; empty for a list that isn't valid."""
     if len(text) > _MAX_STATE_BYTES:
-        return False
+        return b""
     members = [member for part in text.split(b",") if (member := part.strip(b" \t"))]
     keys = []
     for member in members:
         found = _MEMBER.fullmatch(member)
         if found is None:
-            return False
+            return b""
         keys.append(found.group(1))
-    return 0 < len(keys) <= _MAX_MEMBERS and len(set(keys)) == len(keys)
+    return b",".join(members) if len(keys) <= _MAX_MEMBERS and len(set(keys)) == len(keys) else b""
