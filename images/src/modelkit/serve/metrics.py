@@ -18,6 +18,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from modelkit.contract.environment import IN_FLIGHT_METRIC
 from modelkit.contract.files import PROFILE
 from modelkit.serve.instruments import Buckets, build_counter, build_histogram
 
@@ -55,7 +56,7 @@ class ServerMetrics:
         self._others = 0
         self._values: Buckets | None = None
         registry.register(_HotPath(self))
-        self.in_flight = Gauge("modelloop_requests_in_flight", "Inference requests being answered.", registry=registry)
+        self.in_flight = Gauge(IN_FLIGHT_METRIC, "Inference requests being answered.", registry=registry)
         self.queued = Gauge(
             "modelloop_queue_requests", "Inference requests that wait for the model.", registry=registry
         )
