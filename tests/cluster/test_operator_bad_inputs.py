@@ -11,7 +11,7 @@ import yaml
 from devcluster.cluster import Cluster
 from tests.cluster.cluster_api import Api, Object, condition_of, wait_for
 from tests.cluster.cluster_loop import NAME, containers, deployment, is_ready, monitor, number_of, training
-from tests.cluster.cluster_node import Node, Program, failed, running, unschedulable, waiting
+from tests.cluster.cluster_node import Node, Program, crashing, failed, running, unschedulable, waiting
 from tests.cluster.cluster_operator import OperatorProcess
 from tests.cluster.cluster_proxy import kubeconfig_for
 
@@ -157,6 +157,37 @@ def test_a_secret_that_is_not_there(api: Api, node: Node, namespace: str, operat
     )
     node.play(namespace, containers())
     wait_until_mended(api, "ModelTraining", namespace)
+
+
+@pytest.mark.parametrize("serves", [False, True], ids=["at first", "while version 1 serves without it"])
+def test_a_certificate_that_is_not_there_is_named_and_waited_for(
+    api: Api, node: Node, namespace: str, operator: Operators, serves: bool
+) -> None:
+    said = {"outcome": "Failed", "reason": "BadCertificate", "message": "/var/lib/modelloop/tls/tls.crt isn't there"}
+
+    def run(pod: Object) -> list[Object]:
+        if any(volume["name"] == "tls" for volume in pod["spec"]["volumes"]):
+            return [running(pod, ready=False), crashing(pod, 2, json.dumps(said))]
+        return list(containers()(pod))
+
+    node.play(namespace, run)
+    api.apply(training(namespace))
+    operator()
+    if serves:
+        api.apply(deployment(namespace))
+        wait_until_mended(api, "ModelDeployment", namespace)
+    api.apply(deployment(namespace, tls={"secretName": "churn-cert"}))
+    words = ["the Secret 'churn-cert', which must be in this namespace with tls.crt and tls.key"]
+    words += ["version 1 answers meanwhile"] if serves else []
+    wait_for_reason(api, "ModelDeployment", namespace, "BadCertificate", *words)
+    body = api.get("ModelDeployment", namespace, NAME)
+    assert body["status"].get("failed", []) == [], "the Secret may come yet"
+    # The kubelet tries again once the Secret is there.
+    for pod in api.list("Pod", namespace, "app.kubernetes.io/component=server"):
+        if any(volume["name"] == "tls" for volume in pod["spec"]["volumes"]):
+            write_pod_status(api, pod, running(pod))
+    wait_until_mended(api, "ModelDeployment", namespace)
+    assert api.get("ModelDeployment", namespace, NAME)["status"]["address"] == f"https://{NAME}.{namespace}.svc"
 
 
 def test_a_quota_that_forbids_the_pods_of_a_job(api: Api, node: Node, namespace: str, operator: Operators) -> None:
