@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -50,6 +50,13 @@ class Served:
 
 
 Serve = Callable[..., Served]
+
+
+@contextmanager
+def serving(folder: Path, example: Example, **options: Any) -> Iterator[Served]:
+    """One server of an example, for fixtures with a scope of their own."""
+    with ExitStack() as stack:
+        yield _serve(stack, folder, example, **options)
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ from modelkit.serve.exchange import Exchange
 from modelkit.serve.head import Head
 from modelkit.serve.hub import KEEP_ALIVE_SECONDS, LINGER_SECONDS, WRITE_SECONDS, Hub
 from modelkit.serve.message import CONTINUE, error_response, parse_head, render_response
+from modelkit.serve.routes import Response
+from modelkit.serve.streaming import Outflow, Stream
 
 MAX_PIPELINED = 32
 """Requests of one connection that are answered at the same time."""
@@ -93,6 +95,8 @@ class Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
         self._known: _Known | None = None
+        self._upgrading: Head | None = None
+        """The head whose body the parser doesn't read, because it offers another protocol."""
         self._raw = 0
         """Bytes since the head's, or the body's, beginning."""
         self._current: Exchange | None = None
@@ -103,6 +107,8 @@ class Connection(asyncio.Protocol):
         """Complete requests that aren't looked at yet."""
         self._order: deque[Exchange] = deque()
         """Requests whose answers are still to be written."""
+        self._outflow: Outflow | None = None
+        """Writes the answer to the first of them, as it comes."""
         self._must_continue = False
         self._is_held = False
         """Is reading paused?"""
@@ -138,6 +144,8 @@ class Connection(asyncio.Protocol):
         self._is_lost = True
         self._hub.remove(self)
         self._parser = None
+        if self._outflow is not None:
+            self._outflow.cancel()
         for exchange in self._order:
             exchange.abandon()
         self._order.clear()
@@ -176,11 +184,15 @@ class Connection(asyncio.Protocol):
         """The client reads more slowly than it asks."""
         self._is_stalled = True
         self._hold()
+        if self._outflow is not None:
+            self._outflow.pause()
         self.deadline = self._hub.loop.time() + WRITE_SECONDS
 
     def resume_writing(self) -> None:
         """It has caught up."""
         self._is_stalled = False
+        if self._outflow is not None:
+            self._outflow.resume()
         self._renew_deadline()
         self._advance()
 
@@ -188,6 +200,8 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, target: bytes) -> None:
         """A piece of the request's target."""
+        if self._upgrading is not None:
+            return
         if self._stage is _Stage.BETWEEN:
             # Pipelined: this head began somewhere in bytes that were counted for the one before.
             self._stage, self._raw = _Stage.HEAD, 0
@@ -202,7 +216,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The whole head is there."""
         parser, limits = self._parser, self._limits
-        assert parser is not None
+        if parser is None or self._upgrading is not None:
+            return
         line = (parser.get_method(), self._target, parser.get_http_version())
         headers, self._target, self._headers = self._headers, b"", []
         start = time.perf_counter()
@@ -227,6 +242,7 @@ class Connection(asyncio.Protocol):
             exchange.error = exc
         self._stage, self._parts, self._size, self._raw = _Stage.BODY, [], 0, 0
         if head.has_body:
+            self._upgrading = head if parser.should_upgrade() else None
             self._expect_body(exchange, head)
 
     def on_body(self, data: bytes) -> None:
@@ -240,7 +256,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The whole request is there."""
         exchange = self._current
-        if exchange is None or exchange.head is None:
+        if exchange is None or exchange.head is None or self._upgrading is not None:
             return
         parts = self._parts
         exchange.body = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -285,8 +301,7 @@ class Connection(asyncio.Protocol):
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as exc:
-                # Another protocol was offered; the server stays with this one, as RFC 9110 (section 7.8) allows.
-                self._parser = httptools.HttpRequestParser(self)
+                self._stay()
                 data = data[exc.args[0] :]
                 if data and self._stage is not _Stage.NOTHING:
                     continue
@@ -294,6 +309,21 @@ class Connection(asyncio.Protocol):
                 if self._refusal is not None or self._stage is not _Stage.NOTHING:
                     self._refuse(self._refusal or self._describe_broken())
             return
+
+    def _stay(self) -> None:
+        """Go on with a new parser where the old one stopped because the client offers another protocol.
+
+        The server needn't take the offer (RFC 9110, section 7.8). Java's client makes it with every first request. The
+        parser has read no body, so that the new one is told about the body by a head of our own.
+        """
+        self._parser = httptools.HttpRequestParser(self)
+        if self._upgrading is not None:
+            head = self._upgrading
+            framing = (
+                b"Transfer-Encoding: chunked" if head.is_chunked else b"Content-Length: %d" % (head.content_length or 0)
+            )
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+            self._upgrading = None
 
     def _describe_broken(self) -> RequestError:
         """What to say to bytes that llhttp doesn't take."""
@@ -385,6 +415,8 @@ class Connection(asyncio.Protocol):
         """Write the answers that have no unanswered request before them; whether there were some."""
         order, output, is_last = self._order, [], False
         while order and not is_last and (response := order[0].response) is not None:
+            if response.stream is not None:
+                break
             exchange = order.popleft()
             is_last = exchange.head is None or (not order and not self._waiting and self._is_leaving())
             output.append(render_response(response, exchange.request_id, exchange.head, is_last=is_last))
@@ -392,7 +424,32 @@ class Connection(asyncio.Protocol):
             self._transport.write(output[0] if len(output) == 1 else b"".join(output))
         if is_last:
             self._end()
+        elif order and (response := order[0].response) is not None and response.stream is not None:
+            self._begin_stream(order[0], response, response.stream)
         return bool(output)
+
+    def _begin_stream(self, exchange: Exchange, response: Response, stream: Stream) -> None:
+        head = exchange.head
+        assert head is not None, "only what was read whole is passed on"
+        if self._outflow is not None or self._is_lost:
+            return
+        self._transport.write(render_response(response, exchange.request_id, head, is_last=head.is_last))
+        self._outflow = Outflow(stream, self._transport.write, is_chunked=not head.is_old, done=self._streamed)
+        if self._is_stalled:
+            self._outflow.pause()
+
+    def _streamed(self, is_whole: bool) -> None:
+        """The streamed answer is written, or can't be."""
+        self._outflow = None
+        if self._is_lost:
+            return
+        self._order.popleft()
+        if not is_whole:
+            self.abort()
+        elif not self._order and not self._waiting and self._is_leaving():
+            self._end()
+        else:
+            self._advance()
 
     def _is_leaving(self) -> bool:
         """Is the connection closed once everything is answered?"""
