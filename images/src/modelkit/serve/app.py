@@ -24,6 +24,7 @@ from modelkit.serve.message import check_media, error_response, inflate, is_comp
 from modelkit.serve.question import Reply, Request
 from modelkit.serve.routes import FALLBACK, Response
 from modelkit.serve.service import Answered, Service
+from modelkit.serve.streaming import Stream
 from modelkit.serve.table import build_routes, unknown_path
 from modelkit.serve.together import Outcome
 
@@ -135,18 +136,25 @@ class App:
 
     def _relay(self, exchange: Exchange, relay: Callable[[Request], Awaitable[Response]], request: Request) -> None:
         async def run() -> None:
+            stream: Stream | None = None
             try:
                 async with asyncio.timeout(self._limits.inference_seconds):
-                    self._respond(exchange, await relay(request))
+                    response = await relay(request)
+                stream = response.stream
+                self._respond(exchange, response)
+                if stream is not None:
+                    await stream.wait_closed()
             except TimeoutError:
                 self._fail(exchange, InferenceTimeoutError(f"no answer within {self._limits.inference_seconds:g} s"))
             except Exception as exc:  # noqa: BLE001 - the edge
                 self._fail(exchange, exc)
             finally:
+                if stream is not None:
+                    stream.close()
                 self.engine.leave(ticket)
 
         ticket = self.engine.enter(ignore_outcome)
-        task = asyncio.get_running_loop().create_task(run())
+        exchange.task = task = asyncio.get_running_loop().create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

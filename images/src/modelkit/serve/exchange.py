@@ -9,6 +9,8 @@ from modelkit.serve.head import Head
 from modelkit.serve.routes import Response, Route
 
 if TYPE_CHECKING:
+    import asyncio
+
     from modelkit.serve.engine import Ticket
 
 
@@ -22,7 +24,7 @@ class Owner(Protocol):
 class Exchange:
     """From a request's head to the answer that is ready to be written."""
 
-    __slots__ = ("body", "error", "head", "owner", "request_id", "response", "route", "start", "ticket")
+    __slots__ = ("body", "error", "head", "owner", "request_id", "response", "route", "start", "task", "ticket")
 
     def __init__(self, owner: Owner, head: Head | None, request_id: str, start: float) -> None:
         self.owner = owner
@@ -37,6 +39,8 @@ class Exchange:
         """Found in the head: the body isn't needed."""
         self.body = b""
         self.ticket: Ticket | None = None
+        self.task: asyncio.Task[None] | None = None
+        """Has somebody else answer it."""
         self.response: Response | None = None
 
     def respond(self, response: Response) -> None:
@@ -49,3 +53,5 @@ class Exchange:
         """The client is gone."""
         if self.ticket is not None:
             self.ticket.abandon()
+        if self.task is not None:
+            self.task.cancel()

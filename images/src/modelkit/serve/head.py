@@ -27,6 +27,8 @@ class Head:
     is_chunked: bool = False
     is_last: bool = False
     """Does the client want the connection closed after the answer (or speaks HTTP/1.0 without keep-alive)?"""
+    is_old: bool = False
+    """HTTP/1.0, which knows no chunks?"""
     is_waiting: bool = False
     """Expect: 100-continue: the client sends its body when it is told to."""
     json_length: int | None = None

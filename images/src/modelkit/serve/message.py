@@ -119,6 +119,7 @@ def parse_head(
         content_length=None if length is None else int(length),
         is_chunked=_is_chunked(several.get(b"transfer-encoding"), version),
         is_last=not keeps_alive or version == "1.0",
+        is_old=version == "1.0",
         is_waiting=expect is not None and version == "1.1",
         json_length=None if json_length is None else int(json_length),
         authorization=get(b"authorization"),
@@ -192,7 +193,14 @@ def render_response(response: Response, request_id: str, head: Head | None, *, i
         b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
         % (response.content_type, len(body), request_id.encode("ascii")),
     ]
-    if status in _BODILESS:
+    if response.stream is not None:
+        coding = b"" if head is None or head.is_old else b"transfer-encoding: chunked\r\n"
+        parts[1] = b"content-type: %b\r\n%bx-request-id: %b\r\n" % (
+            response.content_type,
+            coding,
+            request_id.encode("ascii"),
+        )
+    elif status in _BODILESS:
         parts[1] = b"x-request-id: %b\r\n" % request_id.encode("ascii")
         body = b""
     for name, value in response.headers:
