@@ -376,6 +376,8 @@ def test_the_runtime_sees_the_verified_version_read_only_and_no_store_and_no_sec
     models = next(mount for mount in fetch["volumeMounts"] if mount["name"] == "models")
     assert models == {"name": "models", "mountPath": "/var/lib/modelloop/models"}
     assert {"name": "models", "emptyDir": {}} in built["volumes"]
+    (main,) = built["containers"]
+    assert not {"models", "runtime-scratch"} & {mount["name"] for mount in main["volumeMounts"]}
 
 
 def test_the_server_is_told_where_the_runtime_answers() -> None:

@@ -1,6 +1,5 @@
 """Builds what serves a model: one Deployment per version in play and the public Service."""
 
-from dataclasses import replace
 from typing import Any
 
 from modelkit.contract.codec import dumps
@@ -9,7 +8,7 @@ from modelloop.api.common import Resources, VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.desired import labels, names
 from modelloop.desired.placement import build_placement
-from modelloop.desired.runtime import MODELS, build_runtime_steps
+from modelloop.desired.runtime import build_runtime_steps
 from modelloop.desired.serving import (
     build_probes,
     build_server_config,
@@ -105,7 +104,6 @@ def _build_pod_spec(
         store_claim=names.store_claim(version.storage.uri),
         key=find_key(spec, version),
         secrets=find_secrets(spec),
-        others=() if spec.runtime is None else (replace(MODELS, read_only=True),),
     )
     secrets = store_secrets(version.storage)
     return build_pod_spec(

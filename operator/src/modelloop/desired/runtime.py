@@ -14,7 +14,7 @@ from modelloop.api.runtime import FETCH_CONTAINER, RUNTIME_CONTAINER, Runtime
 from modelloop.desired.users import build_users_container
 from modelloop.desired.workload import Main, Mount, Mounts, Secrets, WorkloadSettings, build_container
 
-MODELS = Mount(name="models", path=RUNTIME_MODELS)
+_MODELS = Mount(name="models", path=RUNTIME_MODELS)
 _PERIOD = 5
 """Seconds between probes."""
 
@@ -28,7 +28,7 @@ def build_runtime_steps(
     """
     step = replace(server, name=FETCH_CONTAINER, module="modelkit.serve.runtime.fetch", ports={}, extra={})
     # It needs the key that the version is signed with, and none of the Secrets that are about clients.
-    fetch, _ = build_container(step, settings, replace(mounts, secrets=(), others=(MODELS,)), secrets)
+    fetch, _ = build_container(step, settings, replace(mounts, secrets=(), others=(_MODELS,)), secrets)
     return fetch, _build_runtime(runtime, name, settings)
 
 
@@ -41,7 +41,7 @@ def _build_runtime(runtime: Runtime, name: str, settings: WorkloadSettings) -> d
         command=runtime.command,
         args=runtime.args,
         variables={entry.name: entry.value for entry in runtime.env},
-        mounts=(replace(MODELS, path=runtime.mount_path, read_only=True),),
+        mounts=(replace(_MODELS, path=runtime.mount_path, read_only=True),),
     )
     if runtime.secret_ref is not None:
         container["envFrom"] = [{"secretRef": {"name": runtime.secret_ref.name}}]
