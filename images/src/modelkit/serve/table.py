@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from modelkit.serve import v1
+from modelkit.serve import openapi, v1
 from modelkit.serve.errors import UnknownPathError
 from modelkit.serve.evaluate import evaluate_routes
 from modelkit.serve.explain import explain_routes
@@ -96,6 +96,9 @@ def build_routes(service: Service) -> dict[str, Route]:
     is_relay = service.remote is not None and service.remote.relay is not None
     for source in RELAY_SOURCES if is_relay else SOURCES:
         routes.update(source(service))
+    if not is_relay:
+        document = openapi.build_openapi(service.signature, service.name, service.limits, {*routes, openapi.PATH})
+        routes[openapi.PATH] = Route("openapi", get=lambda: Response(200, document))
     return routes
 
 
