@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelkit.serve.batch import Batch
+from modelkit.serve.errors import InferenceTimeoutError, RuntimeUnavailableError
 from modelkit.serve.model import Answer
 from modelkit.serve.question import Question
 from modelkit.serve.service import Answered, Service
@@ -51,6 +52,9 @@ def answer_together(service: Service, questions: Sequence[Question]) -> list[Out
     try:
         batch = join_batches([question.batch for question in questions])
         whole = service.model.predict(batch)
+    except (RuntimeUnavailableError, InferenceTimeoutError) as exc:
+        # None of them is guilty, and alone each would wait for the same.
+        return [exc] * len(questions)
     except Exception:  # noqa: BLE001 - which one it was is found out, and told, by asking each alone
         return [answer_alone(service, question) for question in questions]
     service.metrics.observe_batch(batch.rows, len(questions), time.perf_counter() - start)
