@@ -34,7 +34,13 @@ Capture = Callable[..., None]
 def capture(trainer: "Trainer") -> Capture:
     """Write captured rows of the data set from row 300 on, the first `labelled` of them with feedback."""
 
-    def write(rows: int, labelled: int, scale: float = 1.0, relabel: Callable[[Any], Any] = int) -> None:
+    def write(
+        rows: int,
+        labelled: int,
+        scale: float = 1.0,
+        relabel: Callable[[Any], Any] = int,
+        hidden: Callable[[int], list[str]] = lambda _: [],
+    ) -> None:
         requests, feedback = [], []
         for position in range(rows):
             row = CANCER.iloc[300 + position]
@@ -44,6 +50,7 @@ def capture(trainer: "Trainer") -> Capture:
                 key
                 | {"digest": "sha256:0", "version": 1, "features": features}
                 | {"prediction": 1, "probabilities": [0.5, 0.5]}
+                | ({"redacted": hidden(position)} if hidden(position) else {})
             )
             if position < labelled:
                 feedback.append(key | {"label": relabel(row["target"]), "received": NOW.isoformat()})
@@ -190,6 +197,28 @@ def test_a_window_with_few_rows_is_refused(trainer: "Trainer", capture: Capture)
 def test_without_any_feedback_the_source_alone_is_learnt_from(trainer: "Trainer") -> None:
     result = trainer.run(trainer.config(SOURCE, features=NAMES, feedback=WINDOW))
     assert (result.evaluated_on, result.train_rows, result.feedback_rows) == ("Test", 240, 0)
+
+
+def test_rows_that_hide_a_column_are_not_learnt_from_and_the_run_says_so(trainer: "Trainer", capture: Capture) -> None:
+    capture(rows=100, labelled=100, hidden=lambda position: ["mean radius"] if position < 30 else [])
+    config = trainer.config(SOURCE, features=NAMES, feedback=WINDOW)
+    result = trainer.run(config)
+    assert (result.evaluated_on, result.feedback_rows, result.test_rows) == ("Recent", 100, 28)
+    notes = json.loads(trainer.file(config, "metrics.json"))["notes"]
+    assert any("30 captured rows were left out because capture.drop or capture.hash hides" in note for note in notes)
+
+
+def test_a_window_of_rows_that_hide_a_column_is_refused(trainer: "Trainer", capture: Capture) -> None:
+    capture(rows=100, labelled=100, hidden=lambda _: ["mean radius"])
+    with pytest.raises(RefusedError, match=r"none of the 100 labelled .*hides 'mean radius'") as raised:
+        trainer.run(trainer.config(SOURCE, features=NAMES, feedback=replace(WINDOW, policy="Window")))
+    assert raised.value.reason == "FeedbackRedacted"
+
+
+def test_a_hidden_column_that_is_not_learnt_from_changes_nothing(trainer: "Trainer", capture: Capture) -> None:
+    capture(rows=100, labelled=100, hidden=lambda _: ["customer"])
+    result = trainer.run(trainer.config(SOURCE, features=NAMES, feedback=WINDOW))
+    assert (result.evaluated_on, result.test_rows) == ("Recent", 40)
 
 
 @pytest.mark.parametrize("relabel", [str, float, bool, int])
