@@ -28,7 +28,7 @@ API_VERSION = "modelloop.dev/v1alpha1"
 NAME = "cancer"
 ALL_CHILDREN: Object = {
     "replicas": 2,
-    "autoscaling": {"minReplicas": 2, "maxReplicas": 4},
+    "autoscaling": {"minReplicas": 2, "maxReplicas": 4, "cpuUtilization": 70, "concurrency": 10},
     "networkPolicy": {"from": [{"podSelector": {}}, {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}]},
 }
 """The part of a ModelDeployment's spec that asks for an autoscaler, disruption budgets and a network policy."""

@@ -187,6 +187,36 @@ def test_no_server_starts_without_the_policy_that_was_asked_for() -> None:
     assert condition(server, "ModelDeployment", "cancer", "Ready")["status"] == "True"
 
 
+@pytest.mark.parametrize("kind", [SCALER, BUDGET, POLICY])
+def test_what_is_refused_of_one_child_holds_up_neither_what_serves_nor_the_other_children(kind: str) -> None:
+    server, operator = settled_loop(autoscaling=None, networkPolicy=None, replicas=1)
+    server.refused = {kind}
+    edit(server, operator, **EVERYTHING, disruptionBudget={"maxUnavailable": 1})
+    (deployment,) = (body for (found, _, _), body in server.objects.items() if found == "Deployment")
+    assert deployment["spec"]["replicas"] == 2
+    for other in {SCALER, BUDGET, POLICY} - {kind}:
+        assert len(names_of(server, other)) == 1, other
+    assert names_of(server, kind) == set()
+    assert (
+        condition(server, "ModelDeployment", "cancer", "Available")["message"] == "version 1 answers from 2 of 2 pods"
+    )
+    assert condition(server, "ModelDeployment", "cancer", "Stalled")["reason"] == "ApplyFailed"
+
+
+def test_a_rollout_waits_for_a_policy_that_is_refused_and_goes_on_after_it() -> None:
+    server, operator = settled_loop(networkPolicy=None)
+    server.refused = {POLICY}
+    edit(server, operator, networkPolicy={})
+    retrain(server, operator, 5)
+    settled(server, operator)
+    assert names_of(server, "Deployment") == budgets_of(1)
+    server.refused = set()
+    operator.wait(timedelta(seconds=30))
+    settled(server, operator)
+    assert names_of(server, "Deployment") == budgets_of(1, 2)
+    assert server.objects["ModelDeployment", "team", "cancer"]["status"]["stable"]["number"] == 2
+
+
 def test_every_version_in_play_has_a_budget_at_every_write_of_a_rollout() -> None:
     server, operator = settled_loop()
     retrain(server, operator, 5)

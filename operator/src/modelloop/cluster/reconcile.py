@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
+from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.cluster.cache import Key
 from modelloop.cluster.cluster import Cluster, Object, utc_now
 from modelloop.cluster.parse import is_owned_by
@@ -20,7 +21,7 @@ from modelloop.cluster.read import (
     read_training,
 )
 from modelloop.cluster.telemetry import RECONCILE_SECONDS, RECONCILES, RETRAIN_REQUESTS, ROLLOUTS, RUNS
-from modelloop.decide.deployment import decide_deployment
+from modelloop.decide.deployment import DeploymentPlan, decide_deployment
 from modelloop.decide.monitor import decide_monitor
 from modelloop.decide.plan import Event
 from modelloop.decide.reasons import Reason
@@ -40,6 +41,8 @@ from modelloop.errors import ConflictError, ForbiddenError, InvalidError, NotFou
 
 DEFAULT_CLAIM = "modelloop-store"
 APPLY_RETRY = timedelta(seconds=10)
+REFUSALS = (ForbiddenError, InvalidError, NotFoundError)
+"""What the API server answers to an object that it doesn't want; a further try may fare better, but not at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +99,7 @@ class Reconciler:
         """
         try:
             await make()
-        except (ForbiddenError, InvalidError, NotFoundError) as exc:
+        except REFUSALS as exc:
             message = f"the API server refused an object: {exc}"
             logger.warning("objects refused", extra={"key": str(key), "error": str(exc)})
             is_new = key not in self._apply_errors
@@ -111,16 +114,25 @@ class Reconciler:
         if names.store_claim(storage_uri) == DEFAULT_CLAIM:
             await self._cluster.apply_once(build_store_claim(namespace, self._settings, DEFAULT_CLAIM))
 
-    async def _keep(self, key: Key, body: Object, kind: str, wanted: Sequence[Object | None]) -> None:
-        """Make the wanted children of a kind, and remove those that `body` owns beyond them."""
-        kept = set()
+    async def _keep(
+        self, key: Key, body: Object, kind: str, wanted: Sequence[Object | None]
+    ) -> list[ForbiddenError | InvalidError | NotFoundError]:
+        """Make the wanted children of a kind, and remove those that `body` owns beyond them.
+
+        Returns what the API server refused: none of these is worth holding up what serves.
+        """
+        kept, refused = set(), []
         for child in wanted:
             if child is not None:
                 kept.add(child["metadata"]["name"])
-                await self._cluster.apply(child)
+                try:
+                    await self._cluster.apply(child)
+                except REFUSALS as exc:
+                    refused.append(exc)
         for child in self._cluster.cache.children(key, kind):
             if child["metadata"]["name"] not in kept and is_owned_by(child, body):
                 await self._cluster.delete(kind, key.namespace, child["metadata"]["name"])
+        return refused
 
     # -- ModelTraining ---------------------------------------------------------------------------------------------
 
@@ -189,40 +201,38 @@ class Reconciler:
         plan = decide_deployment(observed, now)
         body = await self._cluster.patch_status(key, body, observed.status, plan.status)
         self._tell(key, body, plan.events)
-        uid = body["metadata"]["uid"]
 
         async def make() -> None:
-            public = plan.status.stable or plan.status.candidate
-            # First: no pod may be reached before the policy holds.
-            policy = build_network_policy(observed.spec, namespace=key.namespace, name=key.name, uid=uid)
-            await self._keep(key, body, "NetworkPolicy", [policy])
-            for version in plan.served:
-                await self._ensure_store(key.namespace, version.storage.uri)
-                server = build_server(
-                    observed.spec, version, namespace=key.namespace, name=key.name, uid=uid, settings=self._settings
-                )
-                if version == plan.status.previous:
-                    # Kept as it was when it served: a change of the spec is for the versions to come.
-                    await self._cluster.apply_once(server)
-                else:
-                    await self._cluster.apply(server)
-                if version == public:
-                    # At once: a candidate that the API server refuses must not hold up the flip to the stable one.
-                    await self._cluster.apply(
-                        build_service(observed.spec, version.digest, namespace=key.namespace, name=key.name, uid=uid)
-                    )
-            for name in plan.delete_servers:
-                await self._cluster.delete("Deployment", key.namespace, name)
-            budgets = [
-                build_budget(observed.spec, version, namespace=key.namespace, name=key.name, uid=uid)
-                for version in plan.served
-            ]
-            await self._keep(key, body, "PodDisruptionBudget", budgets)
-            # Before a version serves there are no pods for the autoscaler to look at, which it would complain about.
-            scaler = build_autoscaler(observed.spec, namespace=key.namespace, name=key.name, uid=uid)
-            await self._keep(key, body, "HorizontalPodAutoscaler", [scaler if plan.status.selector else None])
+            await self._make_serving(key, body, observed.spec, plan)
 
         return await self._make(key, make, plan.check_again_after)
+
+    async def _make_serving(self, key: Key, body: Object, spec: ModelDeploymentSpec, plan: DeploymentPlan) -> None:
+        place = {"namespace": key.namespace, "name": key.name, "uid": body["metadata"]["uid"]}
+        # First, and no server begins without it: nobody may reach a pod before the policy holds.
+        refused = await self._keep(key, body, "NetworkPolicy", [build_network_policy(spec, **place)])
+        for version in plan.served:
+            if refused and self._cluster.cache.get(Key("Deployment", key.namespace, version.deployment)) is None:
+                continue
+            await self._ensure_store(key.namespace, version.storage.uri)
+            server = build_server(spec, version, settings=self._settings, **place)
+            if version == plan.status.previous:
+                # Kept as it was when it served: a change of the spec is for the versions to come.
+                await self._cluster.apply_once(server)
+            else:
+                await self._cluster.apply(server)
+            if version == (plan.status.stable or plan.status.candidate):
+                # At once: a candidate that the API server refuses must not hold up the flip to the stable one.
+                await self._cluster.apply(build_service(spec, version.digest, **place))
+        for name in plan.delete_servers:
+            await self._cluster.delete("Deployment", key.namespace, name)
+        budgets = [build_budget(spec, version, **place) for version in plan.served]
+        refused += await self._keep(key, body, "PodDisruptionBudget", budgets)
+        # Before a version serves there are no pods for the autoscaler to look at, which it would complain about.
+        scaler = build_autoscaler(spec, **place) if plan.status.selector else None
+        refused += await self._keep(key, body, "HorizontalPodAutoscaler", [scaler])
+        if refused:
+            raise refused[0]
 
     # -- ModelMonitor ----------------------------------------------------------------------------------------------
 
