@@ -136,6 +136,11 @@ def _probabilities(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
 
 def _known(classes: tuple[Any, ...], output: Output) -> list[Any]:
     """The labels, in the type that the version's classes have: 1, 1.0 and true are the same to Python as to us."""
+    if output.width != 1:
+        raise RuntimeAnswerError(
+            f"the runtime's output {show(output.name)} has {output.width} values for each row; expected a label or "
+            f"the scores of {len(classes)} classes"
+        )
     by_value = {label: label for label in classes}
     labels = [by_value.get(value) for value in output.values]
     if None in labels:
