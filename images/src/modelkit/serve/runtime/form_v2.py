@@ -3,7 +3,8 @@
 Which tensors the runtime wants is read from its own metadata (GET /v2/models/<name>): one per column by the columns'
 names; one per column named `c0`, `c1`, … as the version's model.onnx has them; or one matrix [rows, features] in the
 signature's order. A runtime that lists no inputs (as MLServer does without model metadata) is sent the matrix, or, when
-columns are text, one tensor per column with the content type `pd`.
+columns are text, one tensor per column with the content type `pd`. All outputs that it lists are asked for: MLServer
+gives `predict_proba` only to who asks for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ from modelkit.serve.runtime.columns import DATATYPES, FLOATS, INTEGERS, Cells, n
 from modelkit.serve.runtime.forms import OWN_DATATYPES, Form, mismatch, parse_answer
 from modelkit.serve.runtime.outputs import Output
 
+Outputs = tuple[str, ...]
+
 _MATRIX = "X"
 _MAX_RANK = 8
 
@@ -36,6 +39,7 @@ class MatrixForm:
     datatype: str
     names: tuple[str, ...]
     """Of the columns, for messages."""
+    outputs: Outputs = ()
 
     def render(self, batch: Batch) -> bytes:
         """See Form."""
@@ -43,7 +47,7 @@ class MatrixForm:
         values = narrow(batch.matrix, self.datatype, self.names)
         data = np.ascontiguousarray(values).ravel()
         tensor = {"name": self.input, "shape": list(values.shape), "datatype": self.datatype, "data": data}
-        return orjson.dumps({"inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
+        return _render({"inputs": [tensor]}, self.outputs)
 
     def parse(self, body: bytes) -> list[Output]:
         """See Form."""
@@ -68,6 +72,7 @@ class ColumnsForm:
 
     target: bytes
     tensors: tuple[ColumnTensor, ...]
+    outputs: Outputs = ()
     parameters: Mapping[str, Any] | None = None
 
     def render(self, batch: Batch) -> bytes:
@@ -81,8 +86,10 @@ class ColumnsForm:
             }
             for tensor in self.tensors
         ]
-        plain = {"inputs": inputs} if self.parameters is None else {"parameters": self.parameters, "inputs": inputs}
-        return orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
+        plain: dict[str, Any] = {"inputs": inputs}
+        if self.parameters is not None:
+            plain["parameters"] = self.parameters
+        return _render(plain, self.outputs)
 
     def parse(self, body: bytes) -> list[Output]:
         """See Form."""
@@ -92,17 +99,17 @@ class ColumnsForm:
 def build_v2_form(signature: Signature, model_name: str, metadata: Any) -> Form:
     """The form for a runtime with that model metadata; raises ModelUnusableError when rows can't be put so."""
     target = f"/v2/models/{quote(model_name, safe='')}/infer".encode()
-    inputs = _read_inputs(metadata)
+    inputs, outputs = _read_inputs(metadata), _read_outputs(metadata)
     if not inputs:
-        return _unlisted(signature, target)
+        return _unlisted(signature, target, outputs)
     names = [column.name for column in signature.inputs]
     by_name = {item["name"]: index for index, item in enumerate(inputs)}
     for known in (names, [f"c{index}" for index in range(len(names))]):
         if set(by_name) <= set(known) and all(_width(item) == 1 for item in inputs):
             pairs = [(index, inputs[by_name[name]]) for index, name in enumerate(known) if name in by_name]
             # One input named as one column of several is that column, not a matrix: a model may use no other.
-            return ColumnsForm(target, tuple(_tensor(signature, index, item) for index, item in pairs))
-    return _matrix(signature, target, inputs)
+            return ColumnsForm(target, tuple(_tensor(signature, index, item) for index, item in pairs), outputs)
+    return _matrix(signature, target, inputs, outputs)
 
 
 def parse_outputs(body: bytes) -> list[Output]:
@@ -146,6 +153,14 @@ def _read_inputs(metadata: Any) -> list[dict[str, Any]]:
     return found
 
 
+def _read_outputs(metadata: Any) -> Outputs:
+    """The names of the outputs that are listed."""
+    found = metadata.get("outputs") if isinstance(metadata, dict) else None
+    if not isinstance(found, list):
+        return ()
+    return tuple(item["name"] for item in found if isinstance(item, dict) and isinstance(item.get("name"), str))
+
+
 def _is_input(item: Any) -> bool:
     return (
         isinstance(item, dict)
@@ -171,7 +186,7 @@ def _tensor(signature: Signature, index: int, item: Mapping[str, Any]) -> Column
     return ColumnTensor(index, item["name"], rank, Cells(column, datatype))
 
 
-def _matrix(signature: Signature, target: bytes, inputs: Sequence[Mapping[str, Any]]) -> Form:
+def _matrix(signature: Signature, target: bytes, inputs: Sequence[Mapping[str, Any]], outputs: Outputs) -> Form:
     first, features = inputs[0], len(signature.inputs)
     shown = ", ".join(show(item["name"]) for item in inputs[:5]) + (", …" if len(inputs) > 5 else "")
     if len(inputs) > 1:
@@ -182,14 +197,21 @@ def _matrix(signature: Signature, target: bytes, inputs: Sequence[Mapping[str, A
         raise mismatch(f"the runtime's one input {shown} can't hold the version's columns of text")
     if first["datatype"] not in {*FLOATS, *INTEGERS}:
         raise mismatch(f"the runtime's input {shown} is {first['datatype']}; the version's columns are numbers")
-    return MatrixForm(target, first["name"], first["datatype"], tuple(column.name for column in signature.inputs))
+    names = tuple(column.name for column in signature.inputs)
+    return MatrixForm(target, first["name"], first["datatype"], names, outputs)
 
 
-def _unlisted(signature: Signature, target: bytes) -> Form:
+def _unlisted(signature: Signature, target: bytes, outputs: Outputs) -> Form:
     if all(column.kind == "numeric" for column in signature.inputs):
-        return MatrixForm(target, _MATRIX, "FP64", tuple(column.name for column in signature.inputs))
+        return MatrixForm(target, _MATRIX, "FP64", tuple(column.name for column in signature.inputs), outputs)
     tensors = tuple(
         ColumnTensor(index, column.name, 2, Cells(column, OWN_DATATYPES[column.dtype]))
         for index, column in enumerate(signature.inputs)
     )
-    return ColumnsForm(target, tensors, {"content_type": "pd"})
+    return ColumnsForm(target, tensors, outputs, {"content_type": "pd"})
+
+
+def _render(plain: dict[str, Any], outputs: Outputs) -> bytes:
+    if outputs:
+        plain["outputs"] = [{"name": name} for name in outputs]
+    return orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
