@@ -131,16 +131,17 @@ def test_the_real_autoscaler_sets_the_count_through_the_scale_subresource(
     wait_for(lambda: scale_of(api, namespace)["status"]["replicas"] == 2, what="their count")
     (row,) = cluster.kubectl("-n", namespace, "get", "hpa", "--no-headers").splitlines()
     assert row.split()[:2] == [NAME, f"ModelDeployment/{NAME}"]
-    scaler = wait_for(
-        lambda: (body := api.get(SCALER, namespace, NAME)) and condition_of(body, "AbleToScale") and body,
+    wait_for(
+        lambda: condition_of(api.get(SCALER, namespace, NAME), "AbleToScale").get("status") == "True",
         SLOW,
-        what="what the autoscaler says",
+        what=f"an autoscaler that can scale; {api.get(SCALER, namespace, NAME).get('status')}",
     )
-    assert condition_of(scaler, "AbleToScale")["status"] == "True"
     # A GitOps tool that applies its manifest, which doesn't name the count, doesn't undo what the autoscaler has done.
+    wait_for(lambda: api.get("ModelDeployment", namespace, NAME)["spec"]["replicas"] == 2, SLOW, what="a set count")
     api.apply(deployment(namespace, autoscaling={"minReplicas": 3, "maxReplicas": 4}))
     assert api.get("ModelDeployment", namespace, NAME)["spec"]["replicas"] == 2
     wait_for(lambda: len(pods_of(api, namespace, 1)) == 3, SLOW, what="the least pods of the new spec")
+    wait_for(lambda: api.get("ModelDeployment", namespace, NAME)["spec"]["replicas"] == 3, SLOW, what="a set count")
     told = [event["reason"] for event in api.list("Event", namespace) if event["involvedObject"]["kind"] == SCALER]
     assert "SuccessfulRescale" in told
     api.apply(deployment(namespace))

@@ -348,6 +348,23 @@ def test_what_is_built_shares_nothing_with_the_spec() -> None:
     assert (second["nodeSelector"], second["affinity"]) == ({"gpu": "yes"}, {"podAntiAffinity": {}})
 
 
+@pytest.mark.parametrize(
+    ("replicas", "autoscaling", "pods"),
+    [
+        (1, None, 1),
+        (1, {"minReplicas": 3, "maxReplicas": 9}, 3),
+        (5, {"minReplicas": 3, "maxReplicas": 9}, 5),
+        (12, {"minReplicas": 3, "maxReplicas": 9}, 12),
+        (0, {"minReplicas": 3, "maxReplicas": 9}, 0),
+    ],
+)
+def test_there_are_no_fewer_pods_than_the_autoscaler_would_leave(
+    replicas: int, autoscaling: Object | None, pods: int
+) -> None:
+    fields = {} if autoscaling is None else {"autoscaling": autoscaling}
+    assert server(replicas=replicas, **fields)["spec"]["replicas"] == pods
+
+
 # -- another runtime ------------------------------------------------------------------------------------------------
 
 

@@ -285,3 +285,13 @@ class Availability(ApiModel):
             },
         ),
     ] = DEFAULT_SPREAD
+
+    @property
+    def wanted_replicas(self) -> int:
+        """Pods that there are to be: no fewer than the autoscaler's least, for which it would ask some seconds later.
+
+        Taking `replicas` out of a manifest sets it to 1, however many pods serve.
+        """
+        if self.autoscaling is None or self.replicas == 0:
+            return self.replicas
+        return max(self.replicas, self.autoscaling.min_replicas)

@@ -200,7 +200,7 @@ def _since(observed: ObservedDeployment, candidate: ServedVersion, target: Targe
     server = _server(observed, candidate)
     if server is None:
         return candidate.since
-    grows = server.available > 0 and observed.spec.replicas > server.wanted
+    grows = server.available > 0 and observed.spec.wanted_replicas > server.wanted
     if server.template_hash == target.template_hash and not grows:
         return candidate.since
     patience = _progress_deadline(observed) / 2 if observed.apply_error else timedelta(0)
@@ -309,7 +309,7 @@ def _conditions(
     if rests:
         conditions.set(ConditionType.AVAILABLE, True, Reason.SCALED_TO_ZERO, asleep)
     elif available:
-        message = f"{stable} answers from {ready_pods} of {observed.spec.replicas} pods"
+        message = f"{stable} answers from {ready_pods} of {observed.spec.wanted_replicas} pods"
         conditions.set(ConditionType.AVAILABLE, True, Reason.SERVING, message)
     else:
         reason = stable_problem.reason if stable_problem else Reason.UNAVAILABLE

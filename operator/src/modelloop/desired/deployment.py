@@ -60,7 +60,7 @@ def build_server(
             "ownerReferences": [labels.owner_reference(KIND, name, uid)],
         },
         "spec": {
-            "replicas": spec.replicas,
+            "replicas": spec.wanted_replicas,
             "revisionHistoryLimit": 1,
             # No pod that serves is taken away before its replacement is Ready.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
