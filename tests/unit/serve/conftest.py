@@ -18,6 +18,7 @@ from modelkit.serve.engine import Engine
 from modelkit.serve.loading import LoadedVersion, load_version
 from modelkit.serve.server import Server
 from modelkit.serve.settings import Settings
+from modelkit.serve.tls import Certificate
 from modelkit.store.store import Store
 from tests.unit.serve.serve_loopback import Loopback, running
 from tests.unit.serve.serve_models import Example, store_example
@@ -81,6 +82,8 @@ def _serve(
     limits: LimitsConfig | None = None,
     capture: CaptureConfig | None = None,
     auth: Auth | None = None,
+    certificate: Certificate | None = None,
+    drain_seconds: float = 0.0,
 ) -> Served:
     root = folder / "store"
     store = Store.open(StoreConfig(uri=f"file://{root}"), {})
@@ -92,7 +95,9 @@ def _serve(
     pool = stack.enter_context(ThreadPoolExecutor(2))
     engine = Engine(version.service, config.limits, config.batching, version.cost, pool, 2)
     app = App(version.service, engine, pool, auth)
-    server = Server(app, config.limits, drain_seconds=0.0, auth=auth)
+    server = Server(
+        app, config.limits, drain_seconds=drain_seconds, certificate=certificate, auth=auth, refresh_seconds=0.02
+    )
     loopback = stack.enter_context(running(server))
     # Tests have event loops of their own, which no kept connection may outlive.
     client = httpx.AsyncClient(base_url=loopback.url, limits=httpx.Limits(max_keepalive_connections=0))

@@ -507,11 +507,11 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         """The last answer is written: wait a little for a client that is still sending, so that it gets to see it."""
         self._stage, self._parser, self._is_ended = _Stage.NOTHING, None, True
-        if not self._is_refused:
+        if not self._is_refused or not self._transport.can_write_eof():
+            # TLS ends with an exchange of its own, until which it reads what still comes.
             self._close()
             return
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        self._transport.write_eof()
         self.deadline = self._hub.loop.time() + LINGER_SECONDS
 
     def _close(self) -> None:

@@ -230,7 +230,9 @@ class Engine:
 
     def _come_back(self, group: list[Ticket], found: "Future[list[Outcome]]", finished: Callable[[], None]) -> None:
         finished()
-        self._tell(group, found.result())
+        error = found.exception()
+        # An error that isn't one question's: nobody must wait for ever.
+        self._tell(group, found.result() if error is None else [RuntimeError(type(error).__name__)] * len(group))
         self._schedule()
 
     def _tell(self, group: list[Ticket], outcomes: list[Outcome]) -> None:

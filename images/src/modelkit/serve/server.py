@@ -18,7 +18,7 @@ from modelkit.contract.config import LimitsConfig
 from modelkit.serve.app import App, log_failure
 from modelkit.serve.auth import Auth
 from modelkit.serve.connection import Connection
-from modelkit.serve.hub import Hub
+from modelkit.serve.hub import LINGER_SECONDS, Hub
 from modelkit.serve.tls import Certificate
 
 logger = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ class Server:
             backlog=_BACKLOG,
             ssl=context,
             ssl_handshake_timeout=None if context is None else self._limits.header_seconds,
+            ssl_shutdown_timeout=None if context is None else LINGER_SECONDS,
         )
         for companion in self._companions:
             await companion.start()
