@@ -60,9 +60,10 @@ class Cells:
                 raise UnprocessableRequestError(
                     f"the column {show(self.column.name)} must hold moments of the years 1 to 9999"
                 ) from None
+        names = {1.0: "true", 0.0: "false"} if self.column.dtype == "bool" else {}
         whole = self.column.dtype == "int64"
         return [
-            MISSING_TEXT if gone else str(int(value) if whole else value)
+            MISSING_TEXT if gone else names.get(value) or str(int(value) if whole else value)
             for value, gone in zip(values.tolist(), missing, strict=True)
         ]
 
