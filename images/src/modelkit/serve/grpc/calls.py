@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import grpc
@@ -29,7 +30,7 @@ from modelkit.serve.grpc import health_pb2, messages
 from modelkit.serve.grpc import inference_pb2 as pb
 from modelkit.serve.grpc.status import Metadata, code_of, trailers_of
 from modelkit.serve.question import Question, Reply
-from modelkit.serve.service import Service
+from modelkit.serve.service import Answered, Service
 from modelkit.serve.trace import Trace, parse_trace
 
 INFERENCE = "inference.GRPCInferenceService"
@@ -75,7 +76,7 @@ def read_head(metadata: Any) -> CallHead:
     )
 
 
-Respond = Callable[[bytes, CallHead], bytes | Awaitable[bytes]]
+Respond = Callable[[bytes, CallHead], bytes | Awaitable[Answered]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._metrics = service.metrics
         self._is_closing = asyncio.Event()
         self._handlers = {
-            path: grpc.stream_unary_rpc_method_handler(self._handler(method))
+            path: grpc.stream_unary_rpc_method_handler(partial(self._handle, method))
             for path, method in self._build_methods().items()
         }
         self._handlers[f"/{HEALTH}/Watch"] = grpc.unary_stream_rpc_method_handler(self._watch)
@@ -153,14 +154,8 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             f"/{HEALTH}/Check": _Method("grpc_health", self._check_health, is_open=True),
         }
 
-    def _handler(self, method: _Method) -> Callable[[Any, Any], Awaitable[bytes | None]]:
-        async def handle(requests: Any, context: Any) -> bytes | None:
-            del requests
-            return await self._handle(method, context)
-
-        return handle
-
-    async def _handle(self, method: _Method, context: Any) -> bytes | None:
+    async def _handle(self, method: _Method, requests: Any, context: Any) -> bytes | None:
+        del requests
         start = time.perf_counter()
         head: CallHead | None = None
         code, reply, trailers, details = grpc.StatusCode.OK, None, cast(Metadata, ()), ""
@@ -170,7 +165,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
                 raise UnauthorizedError("a known token is needed: send the metadata authorization: Bearer <token>")
             message = await self._read(context)
             found = method.respond(message, head)
-            reply = found if isinstance(found, bytes) else await found
+            reply = found if isinstance(found, bytes) else (await found).reply.body
         except RequestError as exc:
             code, trailers, details = code_of(exc), trailers_of(exc), str(exc)
             self._metrics.observe_rejection(type(exc).__name__.removesuffix("Error"))
@@ -208,9 +203,8 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise MalformedRequestError("expected one message; found none")
         return cast(bytes, message)
 
-    async def _infer(self, message: bytes, head: CallHead) -> bytes:
-        answered = await self._engine.ask_parsed(lambda: self._parse_infer(message, head.request_id), len(message))
-        return answered.reply.body
+    def _infer(self, message: bytes, head: CallHead) -> Awaitable[Answered]:
+        return self._engine.ask_parsed(partial(self._parse_infer, message, head.request_id), len(message))
 
     def _parse_infer(self, message: bytes, request_id: str) -> Question:
         """Called on the event loop for small messages, else on a thread."""

@@ -6,6 +6,7 @@ their datatype, or raw (see v2_tensors); the answer comes as the question did.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ _FIELDS = {
 """The field of InferTensorContents that holds a datatype's values; FP16 has none."""
 _WIDE = {"int_contents": np.dtype(np.int32), "uint_contents": np.dtype(np.uint32)}
 """Fields that hold datatypes of fewer bits too."""
+
+_ID, _RAW = (pb.ModelInferResponse.DESCRIPTOR.fields_by_name[name].number for name in ("id", "raw_output_contents"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +92,40 @@ def parse_infer(
 
 def render_infer(signature: Signature, name: str, answer: Answer, request: InferRequest, request_id: str) -> bytes:
     """The serialized ModelInferResponse with the wanted outputs."""
+    outputs = [build_output(signature, wanted, answer) for wanted in request.outputs]
+    if request.is_raw:
+        shapes = tuple((output.name, output.datatype, output.shape) for output in outputs)
+        # Serialized messages that follow each other are one message with the fields of all.
+        parts = [_render_shapes(name, str(signature.number), shapes), _field(_ID, request_id.encode())]
+        parts += [_field(_RAW, write_raw(output.datatype, output.values)) for output in outputs]
+        return b"".join(parts)
     response = pb.ModelInferResponse(model_name=name, model_version=str(signature.number), id=request_id)
-    for wanted in request.outputs:
-        output = build_output(signature, wanted, answer)
+    for output in outputs:
+        values = output.values.tolist() if isinstance(output.values, np.ndarray) else output.values
+        if output.datatype == "BYTES":
+            values = [str(value).encode() for value in values]
         tensor = response.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
-        if request.is_raw:
-            response.raw_output_contents.append(write_raw(output.datatype, output.values))
-        else:
-            values = output.values.tolist() if isinstance(output.values, np.ndarray) else output.values
-            if output.datatype == "BYTES":
-                values = [str(value).encode() for value in values]
-            getattr(tensor.contents, _FIELDS[output.datatype]).extend(values)
+        getattr(tensor.contents, _FIELDS[output.datatype]).extend(values)
     return response.SerializeToString()
+
+
+@lru_cache(maxsize=256)
+def _render_shapes(name: str, version: str, shapes: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
+    """What raw answers of as many rows have in common."""
+    response = pb.ModelInferResponse(model_name=name, model_version=version)
+    for output, datatype, shape in shapes:
+        response.outputs.add(name=output, datatype=datatype, shape=shape)
+    return response.SerializeToString()
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of bytes or text in protobuf's wire format: its tag, its length in groups of seven bits, itself."""
+    head, size = bytearray((number << 3 | 2,)), len(content)
+    while size > 127:
+        head.append(size & 127 | 128)
+        size >>= 7
+    head.append(size)
+    return bytes(head) + content
 
 
 def server_metadata() -> bytes:
