@@ -1,6 +1,7 @@
 """The pods that serve: what the server is told and given, whatever valid spec they come from."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from modelkit.contract.config import (
     ServerConfig,
     TlsConfig,
 )
-from modelkit.contract.environment import CONFIG
+from modelkit.contract.environment import CONFIG, RUNTIME_MODEL
 from modelloop.api.common import Storage, VersionStatus
 from modelloop.desired.deployment import build_server, build_service, service_address
 from tests.unit.operator_tests.operator_states import SETTINGS, UID, deployment_spec, digest_of
@@ -387,6 +388,8 @@ def test_the_runtime_sees_the_verified_version_read_only_and_no_store_and_no_sec
     fetch, runtime = built["initContainers"]
     assert {mount["name"] for mount in runtime["volumeMounts"]} == {"models", "runtime-scratch"}
     assert {"name": "models", "mountPath": "/models", "readOnly": True} in runtime["volumeMounts"]
+    (told,) = [entry["value"] for entry in runtime["env"] if entry["name"] == RUNTIME_MODEL]
+    assert re.fullmatch(r"/models/[a-z-]+/[0-9]+", told), "where it is, for a command with $(MODELLOOP_MODEL) in it"
     assert not any(entry["name"] == CONFIG for entry in runtime["env"])
     assert "envFrom" not in runtime
     assert {mount["name"] for mount in fetch["volumeMounts"]} == {"work", "store", "key", "models"}

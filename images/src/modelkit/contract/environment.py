@@ -14,6 +14,10 @@ GRPC_PORT = 8081
 METRICS_PORT = 9090
 """Where trainer pods answer /metrics; the server answers it on HTTP_PORT."""
 
+RUNTIME_MODEL = "MODELLOOP_MODEL"
+"""Environment variable of another model server in the pod: the folder of the version, which is another one for every
+version."""
+
 IN_FLIGHT_METRIC = "modelloop_requests_in_flight"
 """The gauge of a server's requests that are being answered; autoscalers read it per pod."""
 

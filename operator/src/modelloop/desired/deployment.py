@@ -111,7 +111,9 @@ def _build_pod_spec(
         settings,
         mounts,
         secrets,
-        before=() if spec.runtime is None else build_runtime_steps(spec.runtime, name, main, settings, mounts, secrets),
+        before=()
+        if spec.runtime is None
+        else build_runtime_steps(spec.runtime, name, version.number, main, settings, mounts, secrets),
         terminationGracePeriodSeconds=grace_seconds(spec),
         **build_spread(spec, selector),
         **build_placement(spec),

@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from modelkit.contract.environment import RUNTIME_MODEL
 from modelkit.contract.files import RUNTIME_MODELS
 from modelloop.api.common import parse_duration
 from modelloop.api.runtime import FETCH_CONTAINER, RUNTIME_CONTAINER, Runtime
@@ -20,19 +21,20 @@ _PERIOD = 5
 
 
 def build_runtime_steps(
-    runtime: Runtime, name: str, server: Main, settings: WorkloadSettings, mounts: Mounts, secrets: Secrets
+    runtime: Runtime, name: str, number: int, server: Main, settings: WorkloadSettings, mounts: Mounts, secrets: Secrets
 ) -> tuple[dict[str, Any], ...]:
     """The init containers: the first verifies the version and lays it out, the second serves it as long as the pod is.
 
-    `name` is the ModelDeployment's, `server` the container that asks the runtime.
+    `name` is the ModelDeployment's, `number` the version's, `server` the container that asks the runtime.
     """
     step = replace(server, name=FETCH_CONTAINER, module="modelkit.serve.runtime.fetch", ports={}, extra={})
     # It needs the key that the version is signed with, and none of the Secrets that are about clients.
     fetch, _ = build_container(step, settings, replace(mounts, secrets=(), others=(_MODELS,)), secrets)
-    return fetch, _build_runtime(runtime, name, settings)
+    return fetch, _build_runtime(runtime, name, number, settings)
 
 
-def _build_runtime(runtime: Runtime, name: str, settings: WorkloadSettings) -> dict[str, Any]:
+def _build_runtime(runtime: Runtime, name: str, number: int, settings: WorkloadSettings) -> dict[str, Any]:
+    folder = f"{runtime.mount_path}/{runtime.model_name or name}/{number}"
     container = build_users_container(
         RUNTIME_CONTAINER,
         runtime.image,
@@ -40,7 +42,7 @@ def _build_runtime(runtime: Runtime, name: str, settings: WorkloadSettings) -> d
         settings,
         command=runtime.command,
         args=runtime.args,
-        variables={entry.name: entry.value for entry in runtime.env},
+        variables={RUNTIME_MODEL: folder, **{entry.name: entry.value for entry in runtime.env}},
         mounts=(replace(_MODELS, path=runtime.mount_path, read_only=True),),
     )
     if runtime.secret_ref is not None:
