@@ -94,8 +94,8 @@ class App:
             if route.relay is not None:
                 self._relay(exchange, route.relay, request)
             elif route.ask is not None:
-                done, is_costly = partial(self._answered, exchange), route.is_costly or is_compressed(head)
-                parse = self._parser(route.ask, request)
+                parse, is_costly = self._parser(route.ask, request), route.is_costly or is_compressed(head)
+                done = partial(self._answered, exchange)
                 exchange.ticket = self.engine.submit(parse, len(request.body), done, is_costly=is_costly)
             else:
                 assert route.post is not None, "a route does one of four things"

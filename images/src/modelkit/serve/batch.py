@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from modelkit.artifact.moments import to_seconds
 from modelkit.artifact.signature import MISSING_TEXT, InputColumn, Signature
 from modelkit.serve.errors import MalformedRequestError
+from modelkit.serve.record import record
 
 FloatMatrix = NDArray[np.float64]
 Column = NDArray[Any]
@@ -27,7 +28,7 @@ _EXACT = 2**53 - 1
 """Whole numbers up to this are exact as float64, and no other number is taken for one of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Batch:
     """Rows ready for the model: a missing number is NaN, a missing text the empty string.
 

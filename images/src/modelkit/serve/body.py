@@ -3,7 +3,6 @@
 import os
 import re
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -11,6 +10,7 @@ import orjson
 from modelkit.contract.config import LimitsConfig
 from modelkit.serve.batch import show
 from modelkit.serve.errors import MalformedRequestError, UnprocessableRequestError
+from modelkit.serve.record import record
 from modelkit.serve.strictness import NUMERIC, check_structure, check_texts, is_suspect, too_deep
 
 MAX_ID = 128
@@ -19,7 +19,7 @@ _IDS: deque[str] = deque()
 DEFAULT_LIMITS = LimitsConfig()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Document:
     """A JSON text within the limits."""
 

@@ -68,6 +68,10 @@ class _Stage(Enum):
     """Nothing more is wanted: the last request is there, or was refused."""
 
 
+# An enumeration's members are looked up slowly, and a request does so a dozen times.
+_BETWEEN, _HEAD, _BODY, _NOTHING = _Stage
+
+
 class _StopError(Exception):
     """Ends the parser's work from within one of its callbacks; the reason is in `Connection._refusal`."""
 
@@ -91,7 +95,7 @@ class Connection(asyncio.Protocol):
         self._limits = hub.limits
         self._transport: asyncio.Transport
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
-        self._stage = _Stage.BETWEEN
+        self._stage = _BETWEEN
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
         self._known: _Known | None = None
@@ -130,7 +134,7 @@ class Connection(asyncio.Protocol):
         # uvloop has classes of its own.
         self._transport = cast("asyncio.Transport", transport)
         if not self._hub.add(self):
-            self._stage = _Stage.NOTHING
+            self._stage = _NOTHING
             error = OverloadedError("too many connections are open; try again")
             self._transport.write(render_response(error_response(error), new_id(), None, is_last=True))
             self._transport.close()
@@ -154,28 +158,28 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came."""
-        if self._stage is _Stage.NOTHING:
+        if self._stage is _NOTHING:
             self._discard(len(data))
             return
-        if self._stage is _Stage.BETWEEN:
-            self._stage, self._raw = _Stage.HEAD, 0
+        if self._stage is _BETWEEN:
+            self._stage, self._raw = _HEAD, 0
             self.deadline = self._hub.loop.time() + self._limits.header_seconds
         self._raw += len(data)
         self._feed(data)
-        if self._stage is _Stage.HEAD and self._raw > self._limits.max_header_bytes:
+        if self._stage is _HEAD and self._raw > self._limits.max_header_bytes:
             self._refuse(
                 HeadTooLargeError(f"the head has more than the limit of {self._limits.max_header_bytes} bytes")
             )
-        elif self._stage is _Stage.BODY and self._raw > self._max_raw():
+        elif self._stage is _BODY and self._raw > self._max_raw():
             self._refuse(self._too_large())
         if self._waiting:
             self._advance()
 
     def eof_received(self) -> bool:
         """The client sends no more, but may still wait for answers."""
-        if self._stage is _Stage.NOTHING and not self._order and not self._waiting:
+        if self._stage is _NOTHING and not self._order and not self._waiting:
             return False
-        self._stage, self._current = _Stage.NOTHING, None
+        self._stage, self._current = _NOTHING, None
         self.deadline = inf
         # A TLS connection can't be half open.
         return bool(self._order or self._waiting) and self._transport.can_write_eof()
@@ -202,15 +206,15 @@ class Connection(asyncio.Protocol):
         """A piece of the request's target."""
         if self._upgrading is not None:
             return
-        if self._stage is _Stage.BETWEEN:
+        if self._stage is _BETWEEN:
             # Pipelined: this head began somewhere in bytes that were counted for the one before.
-            self._stage, self._raw = _Stage.HEAD, 0
+            self._stage, self._raw = _HEAD, 0
             self.deadline = self._hub.loop.time() + self._limits.header_seconds
         self._target += target
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer, which is ignored."""
-        if self._stage is _Stage.HEAD:
+        if self._stage is _HEAD:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -240,7 +244,7 @@ class Connection(asyncio.Protocol):
             self._app.admit(exchange)
         except RequestError as exc:
             exchange.error = exc
-        self._stage, self._parts, self._size, self._raw = _Stage.BODY, [], 0, 0
+        self._stage, self._parts, self._size, self._raw = _BODY, [], 0, 0
         if head.has_body:
             self._upgrading = head if parser.should_upgrade() else None
             self._expect_body(exchange, head)
@@ -263,23 +267,25 @@ class Connection(asyncio.Protocol):
         self._current, self._parts, self._must_continue = None, [], False
         self._waiting.append(exchange)
         self.deadline = inf
-        self._stage = _Stage.NOTHING if exchange.head.is_last else _Stage.BETWEEN
+        self._stage = _NOTHING if exchange.head.is_last else _BETWEEN
 
     # --- exchanges
 
     def flush(self) -> None:
         """Write the answers that are there, in order; see exchange.Owner."""
-        self._advance()
+        order = self._order
+        if order and order[0].response is not None:
+            self._advance()
 
     # --- hub.Timed
 
     def expire(self) -> None:
         """See hub.Timed."""
-        if self._is_stalled or self._stage is _Stage.NOTHING or self._is_lost:
+        if self._is_stalled or self._stage is _NOTHING or self._is_lost:
             self.abort()
-        elif self._stage is _Stage.BODY:
+        elif self._stage is _BODY:
             self._refuse(BodyTimeoutError(f"the body didn't arrive within {self._limits.body_seconds:g} s"))
-        elif self._stage is _Stage.HEAD or self._is_fresh:
+        elif self._stage is _HEAD or self._is_fresh:
             self._refuse(HeadTimeoutError(f"no request arrived within {self._limits.header_seconds:g} s"))
         else:
             self._close()
@@ -303,10 +309,10 @@ class Connection(asyncio.Protocol):
             except httptools.HttpParserUpgrade as exc:
                 self._stay()
                 data = data[exc.args[0] :]
-                if data and self._stage is not _Stage.NOTHING:
+                if data and self._stage is not _NOTHING:
                     continue
             except httptools.HttpParserError:
-                if self._refusal is not None or self._stage is not _Stage.NOTHING:
+                if self._refusal is not None or self._stage is not _NOTHING:
                     self._refuse(self._refusal or self._describe_broken())
             return
 
@@ -367,7 +373,7 @@ class Connection(asyncio.Protocol):
             exchange.head = None
         exchange.error = error
         self._is_refused = True
-        self._stage, self._current, self._parts, self._raw = _Stage.NOTHING, None, [], 0
+        self._stage, self._current, self._parts, self._raw = _NOTHING, None, [], 0
         self._hub.idle.pop(self, None)
         self.deadline = inf
         self._waiting.append(exchange)
@@ -394,7 +400,8 @@ class Connection(asyncio.Protocol):
         if self._is_advancing or self._is_lost:
             return
         self._is_advancing = True
-        self._start_waiting()
+        if self._waiting:
+            self._start_waiting()
         while self._write_answers() and self._waiting:
             self._start_waiting()
         self._is_advancing = False
@@ -453,7 +460,7 @@ class Connection(asyncio.Protocol):
 
     def _is_leaving(self) -> bool:
         """Is the connection closed once everything is answered?"""
-        return self._stage is _Stage.NOTHING or (self._stage is _Stage.BETWEEN and self._app.is_draining)
+        return self._stage is _NOTHING or (self._stage is _BETWEEN and self._app.is_draining)
 
     def _settle(self) -> None:
         """Hold or go on reading, and know what is waited for."""
@@ -466,7 +473,7 @@ class Connection(asyncio.Protocol):
             self._renew_deadline()
         if self._order:
             return
-        if self._stage is _Stage.BETWEEN or self._stage is _Stage.HEAD:
+        if self._stage is _BETWEEN or self._stage is _HEAD:
             self._rest()
         elif self._must_continue:
             self._tell_to_continue()
@@ -482,7 +489,7 @@ class Connection(asyncio.Protocol):
             self._close()
             return
         self._hub.idle[self] = None
-        if self._stage is _Stage.BETWEEN:
+        if self._stage is _BETWEEN:
             self._renew_deadline()
 
     def _hold(self) -> None:
@@ -493,11 +500,11 @@ class Connection(asyncio.Protocol):
 
     def _renew_deadline(self) -> None:
         now, limits = self._hub.loop.time(), self._limits
-        if self._stage is _Stage.HEAD:
+        if self._stage is _HEAD:
             self.deadline = now + limits.header_seconds
-        elif self._stage is _Stage.BODY:
+        elif self._stage is _BODY:
             self.deadline = now + limits.body_seconds
-        elif self._stage is _Stage.BETWEEN and not self._order and not self._waiting:
+        elif self._stage is _BETWEEN and not self._order and not self._waiting:
             self.deadline = now + KEEP_ALIVE_SECONDS
         else:
             self.deadline = inf
@@ -506,7 +513,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """The last answer is written: wait a little for a client that is still sending, so that it gets to see it."""
-        self._stage, self._parser, self._is_ended = _Stage.NOTHING, None, True
+        self._stage, self._parser, self._is_ended = _NOTHING, None, True
         if not self._is_refused or not self._transport.can_write_eof():
             # TLS ends with an exchange of its own, until which it reads what still comes.
             self._close()
@@ -515,7 +522,7 @@ class Connection(asyncio.Protocol):
         self.deadline = self._hub.loop.time() + LINGER_SECONDS
 
     def _close(self) -> None:
-        self._stage, self._parser, self._is_ended = _Stage.NOTHING, None, True
+        self._stage, self._parser, self._is_ended = _NOTHING, None, True
         self._hub.idle.pop(self, None)
         self.deadline = self._hub.loop.time() + WRITE_SECONDS
         self._transport.close()

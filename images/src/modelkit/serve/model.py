@@ -4,7 +4,6 @@ Loading is the only I/O. `predict` is thread-safe and knows nothing of protocols
 """
 
 import warnings
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,12 +18,13 @@ from modelkit.artifact.version import ArtifactError
 from modelkit.contract.files import MODEL_ONNX
 from modelkit.serve.batch import Batch, show
 from modelkit.serve.errors import ModelUnusableError, UnprocessableRequestError
+from modelkit.serve.record import record
 
 _QUIET = 3
 """ONNX Runtime's log level for errors: its warnings about models say nothing that a user could act on."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """What the model says to a batch."""
 

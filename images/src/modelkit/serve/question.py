@@ -5,16 +5,16 @@ knows no protocol, so that questions that came by different ones can be answered
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from modelkit.serve.batch import Batch
 from modelkit.serve.head import Head
 from modelkit.serve.model import Answer
+from modelkit.serve.record import record
 
 JSON = b"application/json"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """A body, whole, decompressed and within the limits, and what of its head the protocols read."""
 
@@ -27,7 +27,7 @@ class Request:
     """Everything else that was asked by HTTP; None for other protocols."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """What goes back."""
 
@@ -36,7 +36,7 @@ class Reply:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Question:
     """Rows that wait for an answer."""
 

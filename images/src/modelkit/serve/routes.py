@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from modelkit.serve.question import JSON, Question, Reply, Request
+from modelkit.serve.record import record
 from modelkit.serve.streaming import Stream
 
 FALLBACK = "*"
 """The key of the route of all paths that no other route has (no path is a bare star)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Response:
     """What goes back over HTTP."""
 

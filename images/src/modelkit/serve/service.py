@@ -4,7 +4,6 @@ Whether a body is answered on the event loop or on a thread is the caller's choi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from modelkit.serve.metrics import ServerMetrics
 from modelkit.serve.model import Answer, Model
 from modelkit.serve.plain import parse_predict, render_predict
 from modelkit.serve.question import Question, Reply, Request
+from modelkit.serve.record import record
 from modelkit.serve.redaction import read_redaction
 from modelkit.serve.v1 import parse_v1, render_v1
 from modelkit.serve.v2 import parse_infer, render_infer
@@ -37,7 +37,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answered:
     """A rendered answer and the id it carries."""
 
