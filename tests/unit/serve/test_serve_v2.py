@@ -26,7 +26,11 @@ def person(**changes: Any) -> list[dict[str, Any]]:
 
 async def test_server_and_model_metadata(shared: Serve) -> None:
     client = shared(people()).client
-    assert (await client.get("/v2")).json() == {"name": "modelloop", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
+    assert (await client.get("/v2")).json() == {
+        "name": "modelloop",
+        "version": "0.1.0",
+        "extensions": ["binary_tensor_data"],
+    }
     expected = {
         "name": "people",
         "versions": ["3"],
@@ -154,6 +158,7 @@ BAD = {
         "unknown output 'logits'; the model gives 'prediction', 'probabilities'",
     ),
     "outputs is no list": ({"inputs": [tensor("X", [1, 30], "FP64", ROW)], "outputs": "all"}, "'outputs' must be"),
+    "outputs is an empty object": ({"inputs": [tensor("X", [1, 30], "FP64", ROW)], "outputs": {}}, "'outputs' must be"),
     "an id with a space": ({"inputs": [tensor("X", [1, 30], "FP64", ROW)], "id": "a b"}, "the field 'id'"),
     "a number as id": ({"inputs": [tensor("X", [1, 30], "FP64", ROW)], "id": 5}, "the field 'id'"),
 }

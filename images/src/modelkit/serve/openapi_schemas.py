@@ -15,7 +15,8 @@ from modelkit.serve.v2_tensors import DATATYPES, DTYPES
 Schema = dict[str, Any]
 
 _EXACT = 2**53 - 1
-_FLOAT32_MAX = 3.4e38
+_FLOAT32_MAX = 3.4028235677973362e38
+"""The largest number that isn't rounded to infinity as float32."""
 _EXAMPLES: dict[str, Any] = {
     "float64": 1.5,
     "int64": 1,
@@ -94,7 +95,7 @@ def _value(column: InputColumn, signature: Signature, limits: LimitsConfig) -> S
     kinds: dict[str, list[Schema]] = {
         "int64": [{"type": "integer", "minimum": -_EXACT, "maximum": _EXACT}],
         "bool": [{"type": "boolean"}, {"enum": [0, 1]}],
-        "string": [{"type": "string", "maxLength": limits.max_text_bytes // 4}],
+        "string": [{"type": "string", "maxLength": limits.max_text_bytes}],
         "datetime": [{"type": "string", "format": "date-time"}, _number(signature)],
         "float64": [_number(signature)],
     }
@@ -214,7 +215,7 @@ def _v1(signature: Signature, limits: LimitsConfig) -> dict[str, Schema]:
 
 def _v2(signature: Signature) -> dict[str, Schema]:
     size = {"type": "integer", "minimum": 0}
-    parameters = {"type": "object"}
+    parameters = {"type": ["object", "null"]}
     tensor = {
         "name": {"type": "string"},
         "shape": {"type": "array", "items": size, "minItems": 1, "maxItems": 2},
@@ -228,7 +229,7 @@ def _v2(signature: Signature) -> dict[str, Schema]:
         "id": {"anyOf": [ID, {"const": ""}]},
         "parameters": parameters,
         "inputs": _list(_object(tensor, required=["name", "shape", "datatype"]) | {"additionalProperties": True}),
-        "outputs": {"type": "array", "items": wanted | {"additionalProperties": True}},
+        "outputs": {"type": ["array", "null"], "items": wanted | {"additionalProperties": True}},
     }
     answer = {
         "model_name": {"type": "string"},

@@ -169,7 +169,7 @@ def _split(body: bytes, json_length: int | None) -> tuple[bytes, _RawData]:
 def _wanted_outputs(signature: Signature, plain: Mapping[str, Any]) -> tuple[WantedOutput, ...]:
     found = plain.get("outputs")
     is_binary = _flag(_parameters(plain, "the request"), "binary_data_output", False)
-    if not found:
+    if found is None or found == []:
         return tuple(WantedOutput(output.name, is_binary) for output in signature.outputs)
     wanted: dict[str, WantedOutput] = {}
     for item in found if isinstance(found, list) else [None]:
