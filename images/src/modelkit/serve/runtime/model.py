@@ -14,7 +14,12 @@ import orjson
 from modelkit.artifact.signature import Signature
 from modelkit.contract.config import RuntimeConfig
 from modelkit.serve.batch import Batch
-from modelkit.serve.errors import RuntimeAnswerError, RuntimeRefusalError, RuntimeUnavailableError
+from modelkit.serve.errors import (
+    RuntimeAnswerError,
+    RuntimeRefusalError,
+    RuntimeUnavailableError,
+    UnprocessableRequestError,
+)
 from modelkit.serve.model import Answer
 from modelkit.serve.runtime.client import Answered, RuntimeClient
 from modelkit.serve.runtime.form_v1 import build_v1_form
@@ -36,7 +41,7 @@ _BUILD: MappingProxyType[str, Callable[[Signature, str, Any], Form]] = MappingPr
 
 
 class RemoteModel:
-    """A version behind a runtime that speaks V2 or V1. Thread-safe; `learn` comes before `predict`."""
+    """A version behind a runtime. Thread-safe; `learn` comes before `predict`, and with Raw there is neither."""
 
     def __init__(self, config: RuntimeConfig, signature: Signature, client: RuntimeClient) -> None:
         self.platform = f"runtime_{config.protocol.lower()}"
@@ -67,6 +72,8 @@ class RemoteModel:
     def predict(self, batch: Batch) -> Answer:
         """See Model; raises RuntimeFailedError or InferenceTimeoutError when the runtime gives no usable answer."""
         form = self._form
+        if self._config.protocol == RAW:
+            raise UnprocessableRequestError("the runtime has a protocol of its own: it can't be asked about rows here")
         if form is None:
             raise RuntimeUnavailableError(f"the runtime at {self._client.place} isn't ready yet; try again")
         found = self._client.ask(b"POST", form.target, form.render(batch), _JSON)
