@@ -144,7 +144,10 @@ class NativeModel:
             # What overflows is found in the answer; a warning could show values.
             warnings.simplefilter("ignore")
             labels = np.asarray(self._pipeline.predict(rows)).ravel()
-            probabilities = self._pipeline.predict_proba(rows) if self._has_probabilities else None
+            # Row after row in memory: gradient boosting gives columns, which nobody can write as JSON.
+            probabilities = (
+                np.ascontiguousarray(self._pipeline.predict_proba(rows)) if self._has_probabilities else None
+            )
         if self._is_regression:
             _check_finite(labels)
         return Answer(labels.tolist(), None if probabilities is None else _checked(probabilities))
