@@ -63,9 +63,8 @@ lock: setup ## refresh the hash-checked locks (UPGRADE=1 for newer versions)
 	  $(COMPILE) -c requirements/dev.lock --extra $$extra pyproject.toml -o requirements/$$extra.lock; done
 	@for part in shared shared-arrow; do \
 	  $(COMPILE) -c requirements/dev.lock requirements/$$part.in -o requirements/$$part.lock; done
-	@for peer in bare mlserver kserve bentoml; do \
-	  $(COMPILE) requirements/bench/$$peer.in -o requirements/bench/$$peer.lock; done
-	@$(COMPILE) requirements/clients.in -o requirements/clients.lock
+	@for other in bare mlserver kserve bentoml clients; do \
+	  $(COMPILE) requirements/others/$$other.in -o requirements/others/$$other.lock; done
 
 generate: setup ## write crds/ and docs/reference.md from the API types
 	@$(BIN)/python -m modelloop.crdgen crds

@@ -18,7 +18,7 @@ from modelkit.contract.config import CaptureConfig, ServerConfig, StoreConfig, V
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "bench" / "peers"
 ENVIRONMENTS = ROOT / "build" / "bench" / "peers"
-LOCKS = ROOT / "requirements" / "bench"
+LOCKS = ROOT / "requirements" / "others"
 NAME = "model"
 
 Matrix = NDArray[np.float64]

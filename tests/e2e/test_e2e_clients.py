@@ -53,7 +53,7 @@ def prepare(space: Space) -> None:
 @pytest.fixture(scope="module")
 def python() -> Path:
     """The clients' own environment."""
-    return locked_python(ROOT / "requirements" / "clients.lock", BUILD / "clients")
+    return locked_python(ROOT / "requirements" / "others" / "clients.lock", BUILD / "clients")
 
 
 @pytest.fixture(scope="module", params=list(MODELS))

@@ -11,6 +11,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[3]
 LOCKS = sorted(path.name for path in (ROOT / "requirements").glob("*.lock"))
+OTHERS = sorted(f"others/{path.name}" for path in (ROOT / "requirements" / "others").glob("*.lock"))
+"""Of environments for programs that aren't ours: other servers, to compare with, and clients."""
 PARTS = {
     "shared.lock": ("trainer.lock", "server.lock", "monitor.lock"),
     "shared-arrow.lock": ("trainer.lock", "monitor.lock"),
@@ -48,7 +50,7 @@ def test_every_image_and_the_development_environment_have_a_lock() -> None:
     assert set(LOCKS) == {"operator.lock", "trainer.lock", "server.lock", "monitor.lock", "dev.lock", *PARTS}
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, *OTHERS])
 def test_every_requirement_is_pinned_exactly_and_has_a_hash(lock: str) -> None:
     pins = read_pins(lock)
     assert pins
