@@ -1,36 +1,31 @@
 """One client's connection: bytes to requests within limits, answers back to bytes in the order of the requests.
 
-llhttp (httptools) reads HTTP/1.1 strictly; `message.parse_head` refuses the little that it lets through. Requests may
-be pipelined: a bounded number is answered at a time (so that they can share one call of the model), and nothing more is
-read while others wait, or while the client doesn't read its answers.
+Requests may be pipelined: a bounded number is answered at a time (so that they can share one call of the model), and
+nothing more is read while others wait, or while the client doesn't read its answers.
 """
 
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
-from enum import Enum
 from math import inf
-from typing import Protocol, cast
-
-import httptools
+from typing import cast
 
 from modelkit.serve.body import new_id
 from modelkit.serve.errors import (
-    BadFramingError,
     BodyTimeoutError,
     BodyTooLargeError,
     HeadTimeoutError,
     HeadTooLargeError,
     OverloadedError,
     RequestError,
-    UnknownCodingError,
 )
-from modelkit.serve.exchange import Exchange
+from modelkit.serve.exchange import Answerer, Exchange
 from modelkit.serve.head import Head
 from modelkit.serve.hub import KEEP_ALIVE_SECONDS, LINGER_SECONDS, WRITE_SECONDS, Hub
-from modelkit.serve.message import CONTINUE, error_response, parse_head, render_response
+from modelkit.serve.message import CONTINUE, error_response, render_response
+from modelkit.serve.reader import RequestReader
 from modelkit.serve.routes import Response
+from modelkit.serve.stage import BETWEEN, BODY, HEAD, NOTHING
 from modelkit.serve.streaming import Outflow, Stream
 
 MAX_PIPELINED = 32
@@ -39,50 +34,6 @@ _DISCARD_BYTES = 16 * 1024 * 1024
 """How much of a refused body is read away: a client that is still sending would else never see the answer."""
 _CHUNK_OVERHEAD = 8
 """Bytes of a chunked body, with its framing, per byte of content: chunks of one byte have six."""
-
-
-class Answerer(Protocol):
-    """The application."""
-
-    @property
-    def is_draining(self) -> bool:
-        """Do connections end with their next answer?"""
-
-    def admit(self, exchange: Exchange) -> None:
-        """Look at the head before the body is read; raises RequestError for what will never be answered."""
-
-    def answer(self, exchange: Exchange) -> None:
-        """Answer the whole request, now or later, by `exchange.respond`."""
-
-    def observe(self, exchange: Exchange, status: int, error: RequestError | None = None) -> None:
-        """Count an answered request."""
-
-
-class _Stage(Enum):
-    """What is being read."""
-
-    BETWEEN = 0
-    HEAD = 1
-    BODY = 2
-    NOTHING = 3
-    """Nothing more is wanted: the last request is there, or was refused."""
-
-
-# An enumeration's members are looked up slowly, and a request does so a dozen times.
-_BETWEEN, _HEAD, _BODY, _NOTHING = _Stage
-
-
-class _StopError(Exception):
-    """Ends the parser's work from within one of its callbacks; the reason is in `Connection._refusal`."""
-
-
-@dataclass(slots=True, eq=False)
-class _Known:
-    """A head as its bytes said it, and what they mean."""
-
-    line: tuple[bytes, bytes, str]
-    headers: list[tuple[bytes, bytes]]
-    head: Head
 
 
 class Connection(asyncio.Protocol):
@@ -94,19 +45,13 @@ class Connection(asyncio.Protocol):
         self._hub = hub
         self._limits = hub.limits
         self._transport: asyncio.Transport
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
-        self._stage = _BETWEEN
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._target = b""
-        self._known: _Known | None = None
-        self._upgrading: Head | None = None
-        """The head whose body the parser doesn't read, because it offers another protocol."""
+        self._reader = RequestReader(self, self._limits.max_header_bytes)
+        self._stage = BETWEEN
         self._raw = 0
         """Bytes since the head's, or the body's, beginning."""
         self._current: Exchange | None = None
         self._parts: list[bytes] = []
         self._size = 0
-        self._refusal: RequestError | None = None
         self._waiting: deque[Exchange] = deque()
         """Complete requests that aren't looked at yet."""
         self._order: deque[Exchange] = deque()
@@ -127,14 +72,12 @@ class Connection(asyncio.Protocol):
         """Is the last answer written?"""
         self._is_lost = False
 
-    # --- asyncio.Protocol
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         # uvloop has classes of its own.
         self._transport = cast("asyncio.Transport", transport)
         if not self._hub.add(self):
-            self._stage = _NOTHING
+            self._stage = NOTHING
             error = OverloadedError("too many connections are open; try again")
             self._transport.write(render_response(error_response(error), new_id(), None, is_last=True))
             self._transport.close()
@@ -147,7 +90,7 @@ class Connection(asyncio.Protocol):
         del exc
         self._is_lost = True
         self._hub.remove(self)
-        self._parser = None
+        self._reader.stop()
         if self._outflow is not None:
             self._outflow.cancel()
         for exchange in self._order:
@@ -158,28 +101,30 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came."""
-        if self._stage is _NOTHING:
+        if self._stage is NOTHING:
             self._discard(len(data))
             return
-        if self._stage is _BETWEEN:
-            self._stage, self._raw = _HEAD, 0
+        if self._stage is BETWEEN:
+            self._stage, self._raw = HEAD, 0
             self.deadline = self._hub.loop.time() + self._limits.header_seconds
         self._raw += len(data)
-        self._feed(data)
-        if self._stage is _HEAD and self._raw > self._limits.max_header_bytes:
+        refusal = self._reader.feed(data)
+        if refusal is not None and self._stage is not NOTHING:
+            self._refuse(refusal)
+        elif self._stage is HEAD and self._raw > self._limits.max_header_bytes:
             self._refuse(
                 HeadTooLargeError(f"the head has more than the limit of {self._limits.max_header_bytes} bytes")
             )
-        elif self._stage is _BODY and self._raw > self._max_raw():
+        elif self._stage is BODY and self._raw > self._max_raw():
             self._refuse(self._too_large())
         if self._waiting:
             self._advance()
 
     def eof_received(self) -> bool:
         """The client sends no more, but may still wait for answers."""
-        if self._stage is _NOTHING and not self._order and not self._waiting:
+        if self._stage is NOTHING and not self._order and not self._waiting:
             return False
-        self._stage, self._current = _NOTHING, None
+        self._stage, self._current = NOTHING, None
         self.deadline = inf
         # A TLS connection can't be half open.
         return bool(self._order or self._waiting) and self._transport.can_write_eof()
@@ -200,76 +145,48 @@ class Connection(asyncio.Protocol):
         self._renew_deadline()
         self._advance()
 
-    # --- httptools
-
-    def on_url(self, target: bytes) -> None:
-        """A piece of the request's target."""
-        if self._upgrading is not None:
-            return
-        if self._stage is _BETWEEN:
+    def begin_head(self) -> None:
+        """See reader.Sink."""
+        if self._stage is BETWEEN:
             # Pipelined: this head began somewhere in bytes that were counted for the one before.
-            self._stage, self._raw = _HEAD, 0
+            self._stage, self._raw = HEAD, 0
             self.deadline = self._hub.loop.time() + self._limits.header_seconds
-        self._target += target
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which is ignored."""
-        if self._stage is _HEAD:
-            self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """The whole head is there."""
-        parser, limits = self._parser, self._limits
-        if parser is None or self._upgrading is not None:
-            return
-        line = (parser.get_method(), self._target, parser.get_http_version())
-        headers, self._target, self._headers = self._headers, b"", []
-        start = time.perf_counter()
-        known = self._known
-        if known is not None and known.line == line and known.headers == headers:
-            # Most clients send the same head again and again.
-            head = known.head
-        else:
-            if _size(line[1], headers) > limits.max_header_bytes:
-                raise self._stop(self._head_too_large())
-            try:
-                head = parse_head(*line, headers, keeps_alive=parser.should_keep_alive())
-            except RequestError as exc:
-                raise self._stop(exc) from exc
-            self._known = _Known(line, headers, head)
+    def read_head(self, head: Head) -> None:
+        """See reader.Sink."""
         self._hub.idle.pop(self, None)
         self._is_fresh = False
-        self._current = exchange = Exchange(self, head, head.request_id or new_id(), start)
+        self._current = exchange = Exchange(self, head, head.request_id or new_id(), time.perf_counter())
         try:
             self._app.admit(exchange)
         except RequestError as exc:
             exchange.error = exc
-        self._stage, self._parts, self._size, self._raw = _BODY, [], 0, 0
+        self._stage, self._parts, self._size, self._raw = BODY, [], 0, 0
         if head.has_body:
-            self._upgrading = head if parser.should_upgrade() else None
             self._expect_body(exchange, head)
 
-    def on_body(self, data: bytes) -> None:
-        """A piece of the body."""
+    def read_body(self, data: bytes) -> None:
+        """See reader.Sink."""
         self._size += len(data)
         if self._size > self._limits.max_body_bytes:
-            raise self._stop(self._too_large())
+            raise self._too_large()
         if self._current is not None and self._current.error is None:
             self._parts.append(data)
 
-    def on_message_complete(self) -> None:
-        """The whole request is there."""
+    def end_request(self) -> None:
+        """See reader.Sink."""
         exchange = self._current
-        if exchange is None or exchange.head is None or self._upgrading is not None:
+        if exchange is None or exchange.head is None:
             return
         parts = self._parts
         exchange.body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._current, self._parts, self._must_continue = None, [], False
         self._waiting.append(exchange)
         self.deadline = inf
-        self._stage = _NOTHING if exchange.head.is_last else _BETWEEN
-
-    # --- exchanges
+        self._stage = BETWEEN
+        if exchange.head.is_last:
+            self._stage = NOTHING
+            self._reader.stop()
 
     def flush(self) -> None:
         """Write the answers that are there, in order; see exchange.Owner."""
@@ -277,15 +194,13 @@ class Connection(asyncio.Protocol):
         if order and order[0].response is not None:
             self._advance()
 
-    # --- hub.Timed
-
     def expire(self) -> None:
         """See hub.Timed."""
-        if self._is_stalled or self._stage is _NOTHING or self._is_lost:
+        if self._is_stalled or self._stage is NOTHING or self._is_lost:
             self.abort()
-        elif self._stage is _BODY:
+        elif self._stage is BODY:
             self._refuse(BodyTimeoutError(f"the body didn't arrive within {self._limits.body_seconds:g} s"))
-        elif self._stage is _HEAD or self._is_fresh:
+        elif self._stage is HEAD or self._is_fresh:
             self._refuse(HeadTimeoutError(f"no request arrived within {self._limits.header_seconds:g} s"))
         else:
             self._close()
@@ -300,56 +215,16 @@ class Connection(asyncio.Protocol):
         self._is_lost = True
         self._transport.abort()
 
-    # --- reading
-
-    def _feed(self, data: bytes) -> None:
-        while self._parser is not None:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as exc:
-                self._stay()
-                data = data[exc.args[0] :]
-                if data and self._stage is not _NOTHING:
-                    continue
-            except httptools.HttpParserError:
-                if self._refusal is not None or self._stage is not _NOTHING:
-                    self._refuse(self._refusal or self._describe_broken())
-            return
-
-    def _stay(self) -> None:
-        """Go on with a new parser where the old one stopped because the client offers another protocol.
-
-        The server needn't take the offer (RFC 9110, section 7.8). Java's client makes it with every first request. The
-        parser has read no body, so that the new one is told about the body by a head of our own.
-        """
-        self._parser = httptools.HttpRequestParser(self)
-        if self._upgrading is not None:
-            head = self._upgrading
-            framing = (
-                b"Transfer-Encoding: chunked" if head.is_chunked else b"Content-Length: %d" % (head.content_length or 0)
-            )
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
-            self._upgrading = None
-
-    def _describe_broken(self) -> RequestError:
-        """What to say to bytes that llhttp doesn't take."""
-        codings = [value for name, value in self._headers if name.lower() == b"transfer-encoding"]
-        if len(codings) == 1 and b"chunked" not in (part.strip(b" \t").lower() for part in codings[0].split(b",")):
-            return UnknownCodingError("the only Transfer-Encoding that is known is chunked")
-        return BadFramingError("the bytes aren't an HTTP/1.1 request (RFC 9112)")
-
     def _expect_body(self, exchange: Exchange, head: Head) -> None:
         if head.content_length is not None and head.content_length > self._limits.max_body_bytes:
-            raise self._stop(
-                BodyTooLargeError(
-                    f"the body has {head.content_length} bytes; the limit is {self._limits.max_body_bytes}"
-                )
+            raise BodyTooLargeError(
+                f"the body has {head.content_length} bytes; the limit is {self._limits.max_body_bytes}"
             )
         self.deadline = self._hub.loop.time() + self._limits.body_seconds
         if head.is_waiting:
             if exchange.error is not None:
                 # It isn't told to go on, so that nobody could say whether what comes next is the body.
-                raise self._stop(exchange.error)
+                raise exchange.error
             self._must_continue = True
             self._tell_to_continue()
 
@@ -357,11 +232,6 @@ class Connection(asyncio.Protocol):
         if self._must_continue and not self._order and not self._waiting:
             self._must_continue = False
             self._transport.write(CONTINUE)
-
-    def _stop(self, error: RequestError) -> _StopError:
-        """Remember why nothing more is read; to be raised in a callback, which ends the parser's work."""
-        self._refusal = error
-        return _StopError()
 
     def _refuse(self, error: RequestError) -> None:
         """Answer the request that is being read with `error`, and end the connection after that."""
@@ -373,7 +243,7 @@ class Connection(asyncio.Protocol):
             exchange.head = None
         exchange.error = error
         self._is_refused = True
-        self._stage, self._current, self._parts, self._raw = _NOTHING, None, [], 0
+        self._stage, self._current, self._parts, self._raw = NOTHING, None, [], 0
         self._hub.idle.pop(self, None)
         self.deadline = inf
         self._waiting.append(exchange)
@@ -392,8 +262,6 @@ class Connection(asyncio.Protocol):
         self._raw += size
         if self._raw > _DISCARD_BYTES:
             self.abort()
-
-    # --- answering
 
     def _advance(self) -> None:
         """Look at further requests and write what is answered, until there is nothing more to do."""
@@ -460,7 +328,7 @@ class Connection(asyncio.Protocol):
 
     def _is_leaving(self) -> bool:
         """Is the connection closed once everything is answered?"""
-        return self._stage is _NOTHING or (self._stage is _BETWEEN and self._app.is_draining)
+        return self._stage is NOTHING or (self._stage is BETWEEN and self._app.is_draining)
 
     def _settle(self) -> None:
         """Hold or go on reading, and know what is waited for."""
@@ -473,7 +341,7 @@ class Connection(asyncio.Protocol):
             self._renew_deadline()
         if self._order:
             return
-        if self._stage is _BETWEEN or self._stage is _HEAD:
+        if self._stage is BETWEEN or self._stage is HEAD:
             self._rest()
         elif self._must_continue:
             self._tell_to_continue()
@@ -489,7 +357,7 @@ class Connection(asyncio.Protocol):
             self._close()
             return
         self._hub.idle[self] = None
-        if self._stage is _BETWEEN:
+        if self._stage is BETWEEN:
             self._renew_deadline()
 
     def _hold(self) -> None:
@@ -500,20 +368,19 @@ class Connection(asyncio.Protocol):
 
     def _renew_deadline(self) -> None:
         now, limits = self._hub.loop.time(), self._limits
-        if self._stage is _HEAD:
+        if self._stage is HEAD:
             self.deadline = now + limits.header_seconds
-        elif self._stage is _BODY:
+        elif self._stage is BODY:
             self.deadline = now + limits.body_seconds
-        elif self._stage is _BETWEEN and not self._order and not self._waiting:
+        elif self._stage is BETWEEN and not self._order and not self._waiting:
             self.deadline = now + KEEP_ALIVE_SECONDS
         else:
             self.deadline = inf
 
-    # --- ending
-
     def _end(self) -> None:
         """The last answer is written: wait a little for a client that is still sending, so that it gets to see it."""
-        self._stage, self._parser, self._is_ended = _NOTHING, None, True
+        self._stage, self._is_ended = NOTHING, True
+        self._reader.stop()
         if not self._is_refused or not self._transport.can_write_eof():
             # TLS ends with an exchange of its own, until which it reads what still comes.
             self._close()
@@ -522,11 +389,8 @@ class Connection(asyncio.Protocol):
         self.deadline = self._hub.loop.time() + LINGER_SECONDS
 
     def _close(self) -> None:
-        self._stage, self._parser, self._is_ended = _NOTHING, None, True
+        self._stage, self._is_ended = NOTHING, True
+        self._reader.stop()
         self._hub.idle.pop(self, None)
         self.deadline = self._hub.loop.time() + WRITE_SECONDS
         self._transport.close()
-
-
-def _size(target: bytes, headers: list[tuple[bytes, bytes]]) -> int:
-    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)

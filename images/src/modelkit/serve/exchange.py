@@ -55,3 +55,20 @@ class Exchange:
             self.ticket.abandon()
         if self.task is not None:
             self.task.cancel()
+
+
+class Answerer(Protocol):
+    """The application."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Do connections end with their next answer?"""
+
+    def admit(self, exchange: Exchange) -> None:
+        """Look at the head before the body is read; raises RequestError for what will never be answered."""
+
+    def answer(self, exchange: Exchange) -> None:
+        """Answer the whole request, now or later, by `exchange.respond`."""
+
+    def observe(self, exchange: Exchange, status: int, error: RequestError | None = None) -> None:
+        """Count an answered request."""
