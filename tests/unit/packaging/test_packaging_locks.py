@@ -60,7 +60,7 @@ def test_every_requirement_is_pinned_exactly_and_has_a_hash(lock: str) -> None:
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in pin.hashes), pin.requirement
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, *OTHERS])
 def test_no_lock_says_where_packages_come_from(lock: str) -> None:
     text = (ROOT / "requirements" / lock).read_text()
     assert "://" not in text
