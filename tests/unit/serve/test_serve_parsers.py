@@ -52,6 +52,7 @@ def bodies(example: Example) -> dict[str, Any]:
         "inputs": {"inputs": columns},
         "tensors": {"inputs": tensors, "id": "a", "outputs": [{"name": "prediction"}], "parameters": {}},
         "matrix": {"inputs": [matrix]},
+        "columns": {"inputs": [tensor | {"shape": [3]} for tensor in tensors]},
     }
 
 
@@ -89,7 +90,7 @@ def check(example: Example, parser: str, body: bytes) -> None:
 
 @pytest.mark.parametrize("example", [people, iris])
 @pytest.mark.parametrize("parser", PARSERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(value=ANYTHING, key=st.sampled_from(["features", "instances", "inputs", "more"]))
 def test_any_json_is_a_batch_or_a_request_error(example: Any, parser: str, value: Any, key: str) -> None:
     for body in (value, {key: value}, {key: [value]}):
@@ -97,7 +98,7 @@ def test_any_json_is_a_batch_or_a_request_error(example: Any, parser: str, value
 
 
 @pytest.mark.parametrize("example", [people, iris])
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(data=st.data())
 def test_a_good_body_with_another_value_anywhere_is_a_batch_or_a_request_error(
     example: Any, data: st.DataObject
@@ -109,7 +110,7 @@ def test_a_good_body_with_another_value_anywhere_is_a_batch_or_a_request_error(
 
 
 @pytest.mark.parametrize("example", [people, iris])
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(data=st.data(), garbage=st.binary(max_size=6))
 def test_a_good_body_with_other_bytes_anywhere_is_a_batch_or_a_request_error(
     example: Any, data: st.DataObject, garbage: bytes

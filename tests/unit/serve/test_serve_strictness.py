@@ -35,7 +35,7 @@ def texts(value: Any) -> list[str]:
     return [text for item in value for text in texts(item)] if isinstance(value, list) else []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(value=VALUES, indent=st.none() | st.just(1), ascii=st.booleans(), limit=st.integers(0, 5))
 def test_a_text_is_refused_exactly_when_it_is_over_a_limit(
     value: Any, indent: int | None, ascii: bool, limit: int
@@ -65,7 +65,7 @@ def with_repeated_key(value: Any, path: list[int]) -> tuple[str, bool]:
     return json.dumps(value), False
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(value=VALUES, path=st.lists(st.integers(0, 3), min_size=1, max_size=4))
 def test_a_key_that_comes_twice_is_always_found(value: Any, path: list[int]) -> None:
     text, is_repeated = with_repeated_key(value, path)

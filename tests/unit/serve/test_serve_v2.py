@@ -160,7 +160,7 @@ BAD = {
     "outputs is no list": ({"inputs": [tensor("X", [1, 30], "FP64", ROW)], "outputs": "all"}, "'outputs' must be"),
     "outputs is an empty object": ({"inputs": [tensor("X", [1, 30], "FP64", ROW)], "outputs": {}}, "'outputs' must be"),
     "an id with a space": ({"inputs": [tensor("X", [1, 30], "FP64", ROW)], "id": "a b"}, "the field 'id'"),
-    "a number as id": ({"inputs": [tensor("X", [1, 30], "FP64", ROW)], "id": 5}, "the field 'id'"),
+    "a number as id": ({"inputs": [tensor("X", [1, 30], "FP64", ROW)], "id": 0}, "the field 'id'"),
 }
 
 
@@ -211,3 +211,46 @@ async def test_another_model_or_version_is_a_404_that_says_what_there_is(shared:
     response = await shared(cancer()).client.post(path, json={})
     assert response.status_code == 404
     assert "this server has the model 'cancer' in version '3'" in response.json()["error"]
+
+
+def flowers(*, rows: int = 2, **changes: Any) -> list[dict[str, Any]]:
+    """The first rows of iris as one tensor per column; `changes` by column name."""
+    values = iris().values(rows)
+    columns = [
+        tensor(name, [rows, 1], "FP32", [row[index] for row in values]) for index, name in enumerate(iris().names)
+    ]
+    return [column | changes.pop(column["name"], {}) for column in columns]
+
+
+async def test_columns_of_plain_numbers_in_any_order_are_the_matrix(shared: Serve) -> None:
+    served = shared(iris())
+    matrix = [tensor("X", [120, 4], "FP64", iris().values(120))]
+    answers = [
+        (await served.infer(inputs=inputs)).raise_for_status().json()["outputs"]
+        for inputs in (matrix, flowers(rows=120), flowers(rows=120)[::-1])
+    ]
+    assert answers[0] == answers[1] == answers[2]
+
+
+BAD_FLOWERS = {
+    "a column twice": ([*flowers()[:3], flowers()[0]], "two inputs have the same name"),
+    "an unknown column": (flowers(f1={"name": "size"}), "unknown column 'size'"),
+    "another number of rows": (flowers(f2={"shape": [1, 1], "data": [1.0]}), "'f2' has 1 rows; the first input has 2"),
+    "a shape of fractions": (flowers(f2={"shape": [2.0, 1]}), "'f2' must have a shape"),
+    "a shape of flags": (flowers(rows=1, f2={"shape": [True, 1]}), "'f2' must have a shape"),
+    "null": (flowers(f3={"data": [1.0, None]}), "'f3' must not be null"),
+    "text": (flowers(f3={"data": [1.0, "2"]}), "'f3' has values that aren't FP32"),
+    "flags": (flowers(f3={"data": [1.0, True]}), "'f3' has values that aren't FP32"),
+    "a text as the data": (flowers(f3={"data": "12"}), "as the list 'data'"),
+    "no rows": ([column | {"shape": [0], "data": []} for column in flowers()], "expected at least one row"),
+    "shared memory": (flowers(f0={"parameters": {"shared_memory_region": "a"}}), "asks for shared memory"),
+    "an unknown datatype": (flowers(f0={"datatype": ["FP32"]}), "'f0' must have one of the datatypes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FLOWERS)
+async def test_columns_of_numbers_are_checked_as_all_others(shared: Serve, name: str) -> None:
+    inputs, message = BAD_FLOWERS[name]
+    response = await shared(iris()).infer(inputs=inputs)
+    assert response.status_code == 400
+    assert message in response.json()["error"]

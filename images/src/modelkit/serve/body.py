@@ -11,7 +11,7 @@ from modelkit.contract.config import LimitsConfig
 from modelkit.serve.batch import show
 from modelkit.serve.errors import MalformedRequestError, UnprocessableRequestError
 from modelkit.serve.record import record
-from modelkit.serve.strictness import NUMERIC, check_structure, check_texts, is_suspect, too_deep
+from modelkit.serve.strictness import check_structure, check_texts, may_have_booleans, read_structure, too_deep
 
 MAX_ID = 128
 _ID = re.compile(r"[!-~]{1,128}")
@@ -41,12 +41,11 @@ def parse_document(body: bytes, limits: LimitsConfig = DEFAULT_LIMITS) -> Docume
     except orjson.JSONDecodeError as exc:
         # `from None`: the original error holds the whole document.
         raise _not_json(exc, limits) from None
-    structure = body.translate(None, NUMERIC)
-    if is_suspect(structure, plain, limits):
-        check_structure(body, structure, plain, limits)
+    structure = read_structure(body)
+    check_structure(body, structure, plain, limits)
     if len(body) > limits.max_text_bytes:
         check_texts(body, plain, limits)
-    return Document(plain, b"tru" in structure or b"fals" in structure)
+    return Document(plain, may_have_booleans(structure))
 
 
 def parse_json(body: bytes, limits: LimitsConfig = DEFAULT_LIMITS) -> Any:

@@ -226,7 +226,7 @@ def _v2(signature: Signature) -> dict[str, Schema]:
     names = [output.name for output in signature.outputs]
     wanted = _object({"name": {"enum": names}, "parameters": parameters}, required=["name"])
     request = {
-        "id": {"anyOf": [ID, {"const": ""}]},
+        "id": {"anyOf": [ID, {"enum": ["", None]}]},
         "parameters": parameters,
         "inputs": _list(_object(tensor, required=["name", "shape", "datatype"]) | {"additionalProperties": True}),
         "outputs": {"type": ["array", "null"], "items": wanted | {"additionalProperties": True}},

@@ -1,7 +1,7 @@
 """What a JSON parser lets pass and a server must not: deep nesting, keys that come twice, endless texts.
 
-All of it is judged from the text with its numbers taken out, which is short for rows of numbers and quick to count in:
-a walk over the values is only needed where the counts can't tell. Pure; messages name keys and limits, never a value.
+Depth and keys are judged by counting in what is left of the text without its numbers: a walk over the values is only
+needed where the counts can't tell. Pure; messages name keys and limits, never a value.
 """
 
 import json
@@ -15,31 +15,38 @@ from modelkit.contract.config import LimitsConfig
 from modelkit.serve.batch import show
 from modelkit.serve.errors import MalformedRequestError, UnprocessableRequestError
 
-NUMERIC = b"0123456789.,-+eE \t\r\n"
-"""What is taken out of a text: numbers and what is between values. Texts lose the same, so what is left of it has as
-many brackets, braces, colons and quotes as the text has, but other words."""
+_NOISE = bytes(sorted(set(range(256)) - set(b"[]{}:trufals")))
 _KEY_END = re.compile(rb'"\s*:')
 
 
-def is_suspect(structure: bytes, plain: Any, limits: LimitsConfig) -> bool:
-    """Could the text be nested too deeply or have a key twice? `structure` is it without NUMERIC.
+def read_structure(body: bytes) -> bytes:
+    """The text's brackets, braces and colons, and what is left of its words: short for rows of numbers.
 
-    A level of nesting has a bracket, and a key has a colon, so few brackets aren't deep, and as many keys as colons
-    are all keys of the text.
+    Texts lose letters too, so that brackets and colons may be parts of them.
     """
-    braces = structure.count(b"{")
-    if structure.count(b"[") + braces > limits.max_depth:
-        return True
-    return structure.count(b":") != (len(plain) if braces == 1 and type(plain) is dict else 0)
+    return body.translate(None, _NOISE)
+
+
+def may_have_booleans(structure: bytes) -> bool:
+    """False is certain: no letter of true or fals(e) was taken out."""
+    return b"tru" in structure or b"fals" in structure
 
 
 def check_structure(body: bytes, structure: bytes, plain: Any, limits: LimitsConfig) -> None:
-    """Raise UnprocessableRequestError for too deep nesting, MalformedRequestError for a key that comes twice."""
-    depth, keys = _measure(plain, structure.count(b"[") + structure.count(b"{"))
+    """Raise UnprocessableRequestError for too deep nesting, MalformedRequestError for a key that comes twice.
+
+    A level of nesting has a bracket and a key has a colon, so few brackets aren't deep, and where there are as many
+    keys as colons, none was lost.
+    """
+    braces, colons = structure.count(b"{"), structure.count(b":")
+    brackets = braces + structure.count(b"[")
+    if brackets <= limits.max_depth and colons == (len(plain) if braces == 1 and type(plain) is dict else 0):
+        return
+    depth, keys = _measure(plain, brackets)
     if depth > limits.max_depth:
         raise too_deep(limits)
     # Colons and quotes before colons may be parts of texts too, so there are never fewer than keys in the text.
-    if keys != structure.count(b":") and keys != len(_KEY_END.findall(body)):
+    if keys != colons and keys != len(_KEY_END.findall(body)):
         _refuse_repeated_keys(body, limits)
 
 

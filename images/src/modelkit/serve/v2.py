@@ -28,6 +28,7 @@ from modelkit.serve.v2_tensors import (
     build_tensor_batch,
     check_count,
     check_tensor,
+    read_plain_columns,
     read_raw,
     read_values,
     wanted_output,
@@ -124,11 +125,14 @@ def parse_infer(
     if type(plain) is not dict or type(plain.get("inputs")) is not list or not plain["inputs"]:
         raise MalformedRequestError(_EXPECTED)
     # An empty id is what some clients send for none.
-    request_id = check_id(plain["id"], "the field 'id'") if plain.get("id") else None
+    request_id = None if plain.get("id") in (None, "") else check_id(plain["id"], "the field 'id'")
     outputs = _wanted_outputs(signature, plain)
-    tensors = [
-        _parse_tensor(item, index, raw, limits, document.has_booleans) for index, item in enumerate(plain["inputs"])
-    ]
+    inputs = plain["inputs"]
+    if features.plain and len(inputs) == len(features.names) > 1 and not (document.has_booleans or len(raw.data)):
+        batch = read_plain_columns(features, inputs, limits.max_rows)
+        if batch is not None:
+            return InferRequest(request_id, batch, outputs)
+    tensors = [_parse_tensor(item, index, raw, limits, document.has_booleans) for index, item in enumerate(inputs)]
     if len(raw.data):
         raise MalformedRequestError(f"{len(raw.data)} bytes of binary data belong to no input (binary_data_size)")
     return InferRequest(request_id, build_tensor_batch(features, tensors), outputs)
