@@ -37,7 +37,7 @@ INFERENCE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
 _SERVICES = ("", INFERENCE)
 """Whose health is told; the empty name is the server's."""
-_WATCH_SECONDS = 1.0
+_WATCH_SECONDS = 0.25
 """How often those who watch the health are told of a change."""
 _FAILED = "the server failed; its log names the request id"
 _Health = health_pb2.HealthCheckResponse
