@@ -142,7 +142,7 @@ def _label(signature: Signature) -> Schema:
         return {"type": "string"}
     if kinds == {bool}:
         return {"type": "boolean"}
-    return {"type": "integer", "minimum": -_EXACT, "maximum": _EXACT} if kinds == {int} else {"type": "number"}
+    return {"type": "integer", "minimum": -(2**53), "maximum": 2**53} if kinds == {int} else {"type": "number"}
 
 
 def _quality(signature: Signature, limits: LimitsConfig) -> dict[str, Schema]:
@@ -181,7 +181,7 @@ def _feedback(limits: LimitsConfig) -> dict[str, Schema]:
     label = reference("Label")
     per_row = {"type": "array", "items": {"anyOf": [label, {"type": "null"}]}, "maxItems": limits.max_rows}
     item = _object(
-        {"id": ID, "label": {"anyOf": [label, per_row]}, "time": {"type": "string", "format": "date-time"}},
+        {"id": ID, "label": {"anyOf": [label, per_row]}, "time": {"type": ["string", "null"], "format": "date-time"}},
         required=["id", "label"],
     )
     return {
