@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modelkit.contract.config import CaptureConfig, LimitsConfig, ServerConfig, StoreConfig, VersionRef
+from modelkit.contract.config import AuthConfig, CaptureConfig, LimitsConfig, ServerConfig, StoreConfig, VersionRef
 from modelkit.store.captures import read_captured
 from modelkit.store.store import Store
+from tests.unit.serve.serve_certificates import mount_pair, tls_config
 from tests.unit.serve.serve_models import iris, store_example
 from tests.unit.serve.serve_process import Pod, running_pod, server_config, start_pod, wait_ready
 
@@ -173,3 +175,41 @@ def test_a_real_socket_gets_its_answers(small: Pod) -> None:
     assert small.stop() == 0
     assert "Traceback" not in small.log.read_text()
     assert "error" not in small.log.read_text().lower()
+
+
+def test_a_pod_with_a_certificate_and_tokens_answers_who_has_one_over_tls_alone(
+    config: ServerConfig, tmp_path: Path
+) -> None:
+    mount_pair(tmp_path / "tls", "pod")
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / "client").write_text("s3cret")
+    auth = AuthConfig(directory=str(tmp_path / "tokens"))
+    pod = start_pod(replace(config, tls=tls_config(tmp_path / "tls"), auth=auth), tmp_path)
+    url = pod.url.replace("http://127.0.0.1", "https://localhost")
+    context = ssl.create_default_context(cafile=str(tmp_path / "tls" / "tls.crt"))
+    try:
+        with httpx.Client(verify=context, base_url=url) as client:
+            deadline = time.monotonic() + 30
+            while True:
+                assert pod.process.poll() is None, pod.log.read_text()
+                try:
+                    assert client.get("/v2/health/ready").status_code == 200
+                    break
+                except httpx.TransportError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+            assert client.post("/predict", json=BODY).status_code == 401
+            assert client.post("/predict", json=BODY, headers={"Authorization": "Bearer s3cret"}).status_code == 200
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{pod.url}/v2/health/ready")
+        assert pod.stop() == 0
+        assert "s3cret" not in pod.log.read_text()
+    finally:
+        if pod.process.poll() is None:
+            pod.process.kill()
+        pod.process.wait()
+
+
+def test_a_pod_whose_tokens_are_missing_is_refused(config: ServerConfig, tmp_path: Path) -> None:
+    code, message = refusal(replace(config, auth=AuthConfig(directory=str(tmp_path / "nothing"))), tmp_path)
+    assert (code, message["reason"]) == (2, "BadTokens")
