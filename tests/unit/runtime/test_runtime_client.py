@@ -51,7 +51,8 @@ def say(*answers: bytes) -> Script:
 
     def script(connection: socket.socket) -> None:
         for answer in answers:
-            read_request(connection)
+            if not read_request(connection):
+                return
             connection.sendall(answer)
 
     return script
@@ -153,7 +154,8 @@ def test_connections_are_kept_and_a_closed_one_is_replaced_without_an_error() ->
     "answer", [b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi", OK + b"HTTP/1.1 200 OK\r\n\r\n"]
 )
 def test_a_connection_is_not_kept_when_it_is_closed_or_says_more_than_was_asked(answer: bytes) -> None:
-    with runtime(say(answer), say(OK)) as address:
+    second = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"
+    with runtime(say(answer, second), say(OK)) as address:
         client = RuntimeClient(address, 5.0)
         assert [client.ask(b"GET", b"/").body for _ in range(2)] == [b"hi"] * 2
         client.close()
