@@ -4,13 +4,21 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from modelkit.artifact.signature import dump_signature
+from modelkit.artifact.version import write_version
+from modelkit.contract.config import StoreConfig, VersionRef
+from modelkit.serve.runtime.fetch import fetch_for_runtime
 from modelkit.store.store import Store
 from tests.unit.runtime.runtime_world import World, readiness, wait_until
 from tests.unit.serve.serve_models import Example, cancer, diabetes, iris, people
@@ -128,3 +136,68 @@ def test_a_runtime_that_hangs_is_a_504(tmp_path: Path) -> None:
         assert "within 0.3 s" in answer.json()["error"]
         os.kill(runtime.pid, signal.SIGCONT)
         wait_until(lambda: predict(pod, world.example.values(1)).status_code == 200, "an answer again")
+
+
+def test_a_custom_version_without_onnx_is_served_by_its_own_runtime(tmp_path: Path) -> None:
+    """Weights that only the user's program can read; it answers as a TensorFlow model with a sigmoid does."""
+    example = cancer()
+    scaler, model = example.pipeline[0], example.pipeline[-1]
+    weights = {"mean": scaler.mean_, "scale": scaler.scale_, "coef": model.coef_[0], "bias": model.intercept_}
+    plain = json.dumps({name: np.asarray(values).tolist() for name, values in weights.items()}).encode()
+    described = dump_signature(replace(example.signature, onnx=None))
+    store, path = Store.open(StoreConfig(uri=f"file://{tmp_path}/store"), {}), "models/team/cancer/3-own"
+    files = {"signature.json": described, "model/weights/linear.json": plain}
+    version = VersionRef(number=3, path=path, digest=write_version(store, path, files, {}))
+    world = World.of(tmp_path, example, "V1")
+    world = replace(world, config=replace(world.config, version=version))
+    folder = fetch_for_runtime(world.config, store, tmp_path / "models")
+    with sigmoid_runtime(folder / "weights" / "linear.json", world.port), world.front() as pod:
+        answer = predict(pod, example.values(40))
+        assert answer.status_code == 200, answer.text
+        assert_same(example, answer.json(), 40)
+        refused = predict(pod, [[1e6] * 30])
+        assert (refused.status_code, refused.json()) == (422, {"error": "far away from anything known"})
+        assert httpx.post(f"{pod.url}/explain", json={"features": example.values(1)}).status_code == 404
+
+
+@contextmanager
+def sigmoid_runtime(path: Path, port: int) -> Iterator[None]:
+    """A linear model with a sigmoid, in row form; it refuses rows that are far away."""
+    weights = {name: np.array(values) for name, values in json.loads(path.read_text()).items()}
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            is_state = self.path == "/v1/models/cancer"
+            self.reply(200 if is_state else 404, {"model_version_status": [{"state": "AVAILABLE"}]})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            rows = (np.array(body["instances"]) - weights["mean"]) / weights["scale"]
+            if rows.max() > 1000:
+                self.reply(422, {"error": "far away from anything known"})
+                return
+            scores = 1 / (1 + np.exp(-(rows @ weights["coef"] + weights["bias"])))
+            self.reply(200, {"predictions": scores[:, None].tolist()})
+
+        def reply(self, status: int, plain: Any) -> None:
+            body = json.dumps(plain).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            """Silence."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
