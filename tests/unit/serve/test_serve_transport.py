@@ -437,3 +437,22 @@ def test_a_client_that_goes_away_while_it_waits_leaves_no_place_taken(serve: Ser
     while served.app.engine.active and time.monotonic() < deadline:
         time.sleep(0.01)
     assert served.app.engine.active == 0
+
+
+DAMAGE = st.lists(
+    st.tuples(st.integers(0, 400), st.integers(0, 6), st.binary(max_size=3)),
+    max_size=4,
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(st.sampled_from(sorted(SHAPES)), min_size=1, max_size=3), damage=DAMAGE, cut=st.integers(0, 400))
+def test_damaged_requests_are_never_the_servers_fault(
+    strict: Served, names: list[str], damage: list[tuple[int, int, bytes]], cut: int
+) -> None:
+    data = b"".join(SHAPES[name][0] for name in names)
+    for at, removed, added in damage:
+        data = data[:at] + added + data[at + removed :]
+    replies = exchange(strict.loopback.port, *filter(None, (data[:cut], data[cut:])))
+    assert set(statuses(replies)) <= {200, 400, 404, 405, 413, 415, 417, 422, 431, 501}
+    assert strict.app.engine.active == 0

@@ -66,8 +66,6 @@ class Connection(asyncio.Protocol):
         self._is_advancing = False
         self._is_fresh = True
         """Has no whole head come yet?"""
-        self._is_refused = False
-        """Was the last request answered before it was read to its end?"""
         self._is_ended = False
         """Is the last answer written?"""
         self._is_lost = False
@@ -242,7 +240,6 @@ class Connection(asyncio.Protocol):
             # Without its head it is known as one that wasn't read to its end.
             exchange.head = None
         exchange.error = error
-        self._is_refused = True
         self._stage, self._current, self._parts, self._raw = NOTHING, None, [], 0
         self._hub.idle.pop(self, None)
         self.deadline = inf
@@ -381,7 +378,7 @@ class Connection(asyncio.Protocol):
         """The last answer is written: wait a little for a client that is still sending, so that it gets to see it."""
         self._stage, self._is_ended = NOTHING, True
         self._reader.stop()
-        if not self._is_refused or not self._transport.can_write_eof():
+        if not self._transport.can_write_eof():
             # TLS ends with an exchange of its own, until which it reads what still comes.
             self._close()
             return
