@@ -254,18 +254,26 @@ class SegmentWriter:
     def _run(self) -> None:
         while taken := self._take():
             items = [item for item, _ in taken]
-            rows, written = sum(item.rows for item in items), 0
+            rows, settled = sum(item.rows for item in items), 0
+
+            def spoilt(item: Pending, error: Exception) -> None:
+                nonlocal settled
+                settled += item.rows
+                self._lose(item.rows, error)
+
             try:
-                for hour, segment in _segments(items):
+                for hour, segment in _segments(items, spoilt):
                     self._write(hour, segment)
-                    written += segment.rows
+                    settled += segment.rows
             except Exception as exc:  # noqa: BLE001 - the thread's outermost loop: it must outlive any item
-                lost = rows - written
-                logger.error("rows could not be written", extra={"rows": lost, "error": type(exc).__name__})
-                self._metrics.lost(lost)
+                self._lose(rows - settled, exc)
             with self._changed:
                 self._rows -= rows
                 self._bytes -= sum(size for _, size in taken)
+
+    def _lose(self, rows: int, error: Exception) -> None:
+        logger.error("rows could not be written", extra={"rows": rows, "error": type(error).__name__})
+        self._metrics.lost(rows)
 
     def _take(self) -> list[tuple[Pending, int]]:
         """The queued items, once they are due; nothing when the writer is closed and the queue is empty."""
@@ -309,12 +317,19 @@ class SegmentWriter:
             self._closing.wait(min(_LAST_RETRY, _FIRST_RETRY * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
 
 
-def _segments(items: Sequence[Pending]) -> Iterator[tuple[str, SegmentBuilder]]:
-    """The lines of each hour, cut where a segment would become too large."""
+def _segments(
+    items: Sequence[Pending], spoilt: Callable[[Pending, Exception], None]
+) -> Iterator[tuple[str, SegmentBuilder]]:
+    """The lines of each hour, cut where a segment would become too large; `spoilt` hears of items that make none."""
     for number, group in groupby(sorted(items, key=_time_of), _hour_of):
         hour, segment = capture_hour(datetime.fromtimestamp(number * _HOUR, UTC)), SegmentBuilder()
         for item in group:
-            for line in item.lines():
+            try:
+                lines = tuple(item.lines())
+            except Exception as exc:  # noqa: BLE001 - one item's trouble isn't the others'
+                spoilt(item, exc)
+                continue
+            for line in lines:
                 segment.add(line)
                 # Within an item too: a request of many rows may be larger than a reader takes.
                 if segment.size >= _SEGMENT_BYTES:
