@@ -1,7 +1,7 @@
 """Another model server: TensorFlow Serving's REST form over model.onnx, of nothing that is ours.
 
-`python e2e_runtime_v1.py <folder> <model name> <port>` serves `<folder>/<model name>/<number>/model.onnx`, whose one input
-is [rows, features]. It is short enough to be a command of a container: `python -c "$(cat e2e_runtime_v1.py)" …`.
+`python e2e_runtime_v1.py <folder> <model name> <port>` serves `<folder>/<model name>/<number>/model.onnx`, a model with
+one input of [rows, features]. It is short enough to be a container's command: `python -c "$(cat e2e_runtime_v1.py)" …`.
 """
 
 import json

@@ -21,7 +21,7 @@ from modelkit.contract.config import StoreConfig, VersionRef
 from modelkit.serve.runtime.fetch import fetch_for_runtime
 from modelkit.store.store import Store
 from tests.unit.runtime.runtime_world import World, readiness, wait_until
-from tests.unit.serve.serve_models import Example, cancer, diabetes, iris, people
+from tests.unit.serve.serve_models import Example, cancer, diabetes, people
 from tests.unit.serve.serve_process import Pod, start_pod
 
 
@@ -47,7 +47,7 @@ def assert_same(example: Example, found: Any, rows: int) -> None:
     np.testing.assert_allclose(found["probabilities"], example.probabilities(rows), atol=1e-4)
 
 
-@pytest.mark.parametrize("build", [iris, people, diabetes])
+@pytest.mark.parametrize("build", [people, diabetes])
 def test_a_v2_runtime_answers_as_scikit_learn_does(tmp_path: Path, build: Any) -> None:
     example = build()
     world = World.of(tmp_path, example, "V2")
