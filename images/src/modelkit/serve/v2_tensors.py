@@ -73,9 +73,9 @@ class Tensor:
     """Is it certain that no number is NaN or infinite, as in JSON?"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Output:
-    """One output of an answer."""
+    """One output of an answer; never changed once made, as Tensor."""
 
     name: str
     datatype: str
@@ -208,9 +208,9 @@ def wanted_output(signature: Signature, name: str) -> str:
 
 def build_output(signature: Signature, name: str, answer: Answer) -> Output:
     """An output of the signature as the protocol knows it."""
-    datatype = next(DATATYPES[output.dtype] for output in signature.outputs if output.name == name)
+    datatype = {output.name: DATATYPES[output.dtype] for output in signature.outputs}[name]
     if name == "probabilities" and answer.probabilities is not None:
-        return Output(name, datatype, answer.probabilities.shape, np.ascontiguousarray(answer.probabilities).ravel())
+        return Output(name, datatype, answer.probabilities.shape, answer.probabilities.reshape(-1))
     return Output(name, datatype, (len(answer.predictions),), answer.predictions)
 
 
