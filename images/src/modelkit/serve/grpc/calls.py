@@ -144,7 +144,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._check_model(_parse(pb.ModelMetadataRequest, message))
             return model
 
-        return {
+        methods = {
             f"/{INFERENCE}/ServerLive": _Method("grpc_live", live, is_open=True),
             f"/{INFERENCE}/ServerReady": _Method("grpc_ready", ready, is_open=True),
             f"/{INFERENCE}/ModelReady": _Method("grpc_model_ready", model_ready, is_open=True),
@@ -153,6 +153,10 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             f"/{INFERENCE}/ModelInfer": _Method("grpc_infer", self._infer),
             f"/{HEALTH}/Check": _Method("grpc_health", self._check_health, is_open=True),
         }
+        if service.remote is not None and service.remote.relay is not None:
+            # What is passed on as it is has no rows.
+            del methods[f"/{INFERENCE}/ModelInfer"]
+        return methods
 
     async def _handle(self, method: _Method, requests: Any, context: Any) -> bytes | None:
         del requests
