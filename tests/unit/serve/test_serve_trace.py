@@ -4,7 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelkit.serve.batch import Batch
+from modelkit.serve.model import Answer
 from modelkit.serve.trace import Trace, parse_trace
+from tests.unit.serve.conftest import Serve
+from tests.unit.serve.serve_models import iris
 
 PARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -117,3 +121,27 @@ def test_whatever_comes_what_is_passed_on_is_one_line_of_plain_text(parents: lis
     for trace in (parse_trace(parents, states), parse_trace([PARENT], states), parse_trace([b"01" + PARENT[2:], b""])):
         if trace is not None:
             assert all(value.isascii() and value.decode().isprintable() for _, value in trace.headers())
+
+
+async def test_an_answer_repeats_the_trace_and_nothing_that_is_none(serve: Serve) -> None:
+    served = serve(iris())
+    headers = {"traceparent": PARENT.decode(), "tracestate": "a=1"}
+    answer = await served.predict(iris().values(1), **headers)
+    assert {name: answer.headers[name] for name in headers} == headers
+    answer = await served.predict(iris().values(1), traceparent="00-0-0-00", tracestate="a=1")
+    assert not {"traceparent", "tracestate"} & set(answer.headers)
+
+
+async def test_a_failure_in_the_log_carries_the_traces_id(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = serve(iris())
+
+    def predict(batch: Batch) -> Answer:
+        raise ZeroDivisionError("a secret value")
+
+    monkeypatch.setattr(served.version.service.model, "predict", predict)
+    answer = await served.predict(iris().values(1), traceparent=PARENT.decode())
+    assert (answer.status_code, answer.headers["traceparent"]) == (500, PARENT.decode())
+    assert [getattr(record, "trace_id", None) for record in caplog.records] == ["4bf92f3577b34da6a3ce929d0e0e4736"]
+    assert "secret" not in caplog.text + answer.text

@@ -27,6 +27,7 @@ from modelkit.serve.service import Answered, Service
 from modelkit.serve.streaming import Stream
 from modelkit.serve.table import build_routes, unknown_path
 from modelkit.serve.together import Outcome
+from modelkit.serve.trace import Trace
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ class App:
             response, known = error_response(error), error
             self.observe(exchange, response.status, known)
         else:
-            log_failure(error, exchange.request_id)
+            log_failure(error, exchange.request_id, None if exchange.head is None else exchange.head.trace)
             response = Response(500, _FAILED)
             self.observe(exchange, response.status)
         exchange.respond(response)
@@ -190,13 +191,15 @@ def ignore_outcome(outcome: Outcome) -> None:
     """For a place in the engine that nobody waits at."""
 
 
-def log_failure(error: BaseException, request_id: str) -> None:
+def log_failure(error: BaseException, request_id: str, trace: Trace | None = None) -> None:
     """Type and place only: the message of an unexpected error may hold a value."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
     place = "" if last is None else f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}"
     extra = {"request_id": request_id, "error": type(error).__name__, "place": place}
+    if trace is not None:
+        extra["trace_id"] = trace.id
     logger.error("a request failed", extra=extra)
 
 
