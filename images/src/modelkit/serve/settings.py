@@ -16,7 +16,8 @@ WORK = "MODELLOOP_WORK"
 TERMINATION_LOG = "MODELLOOP_TERMINATION_LOG"
 POD_NAME = "POD_NAME"
 LOADING = "MODELLOOP_LOAD_SECONDS"
-LOAD_SECONDS = 120.0
+LOAD_SECONDS = 90.0
+"""Below the 120 s after which the startup probe ends the container without a reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
