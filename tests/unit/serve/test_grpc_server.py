@@ -5,7 +5,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -356,6 +356,21 @@ def test_clients_that_flood_with_pings_are_sent_away(shared: GrpcServe) -> None:
         while part := connection.recv(65_536):
             received += part
     assert b"too_many_pings" in received
+
+
+def test_connections_beyond_the_limit_are_closed(serve: GrpcServe) -> None:
+    served = serve(cancer(), limits=LimitsConfig(max_connections=5))
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", served.server.port), timeout=10))
+            for _ in range(12)
+        ]
+        answered = 0
+        for connection in connections:
+            with suppress(ConnectionError):
+                connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+                answered += connection.recv(1) != b""
+    assert answered == 5
 
 
 def test_a_connection_that_never_speaks_is_closed(serve: GrpcServe) -> None:

@@ -179,7 +179,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise
         except Exception as exc:  # noqa: BLE001 - the edge: the client gets a status and the log no value
             code, details = grpc.StatusCode.INTERNAL, _FAILED
-            log_failure(exc, "" if head is None else head.request_id)
+            log_failure(exc, head.request_id if head else "", head.trace if head else None)
         self._metrics.observe_request(method.name, code.name, time.perf_counter() - start)
         if head is not None and head.trace is not None:
             trailers += tuple((name.decode(), value.decode()) for name, value in head.trace.headers())
