@@ -134,8 +134,12 @@ def test_plain_json_is_answered_with_labels_probabilities_and_classes(served: Se
 
 
 def test_generated_requests_of_all_sorts_find_no_failure_of_the_server(python: Path, served: Served) -> None:
-    """schemathesis: what the OpenAPI document allows is answered as it says, what it forbids is refused."""
-    command = [python.parent / "schemathesis", "run", f"{served.url}/openapi.json", "--checks", "all"]
+    """schemathesis: no 5xx, no answer that the OpenAPI document doesn't have, nothing accepted that it forbids.
+
+    Not all that it allows can be accepted: that a tensor has as many values as its shape says, JSON Schema can't tell.
+    """
+    command = [python.parent / "schemathesis", "run", f"{served.url}/openapi.json"]
+    command += ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
     options = ["--max-examples", "40", "--seed", "1", "--no-color", "--suppress-health-check", "all"]
     environ = {"NO_PROXY": "*", "PATH": "/usr/bin:/bin", "HOME": str(BUILD)}
     done = subprocess.run(
