@@ -89,8 +89,8 @@ def send_mutations(address: str, model: str, rows: Sequence[Row], count: int) ->
     def run(seed: int) -> None:
         draw, found = random.Random(seed), Counter[int]()
         bodies = _bodies(model, rows)
+        connection = _connect(address)
         try:
-            connection = _connect(address)
             for _ in range(count // _THREADS):
                 path, body = draw.choice(bodies)
                 connection.request("POST", path, mutate(draw, body), {"Content-Type": "application/json"})
@@ -101,6 +101,7 @@ def send_mutations(address: str, model: str, rows: Sequence[Row], count: int) ->
                     raise AssertionError(f"{answer.status} without an error in JSON")
         except BaseException as exc:  # noqa: BLE001 - raised again in the caller's thread
             failures.append(exc)
+        connection.close()
         with lock:
             codes.update(found)
 

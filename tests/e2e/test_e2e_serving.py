@@ -5,6 +5,7 @@ import json
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -151,10 +152,10 @@ def test_tls_and_a_token_are_asked_of_clients_but_not_of_probes(space: Space) ->
     body = json.dumps({"features": [ROWS[0]]})
 
     def ask(**headers: str) -> tuple[int, Any]:
-        connection = http.client.HTTPSConnection(host, port, context=context, timeout=10)
-        connection.request("POST", "/predict", body, {"Content-Type": "application/json", **headers})
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        with closing(http.client.HTTPSConnection(host, port, context=context, timeout=10)) as connection:
+            connection.request("POST", "/predict", body, {"Content-Type": "application/json", **headers})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
 
     assert ask()[0] == 401
     assert ask(Authorization="Bearer another")[0] == 401
