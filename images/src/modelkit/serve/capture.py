@@ -153,22 +153,28 @@ class Capture:
     """Which answered requests are written: a sample by their ids, as far as the queue has room."""
 
     def __init__(
-        self, config: CaptureConfig, shared: RowFormat, writer: "SegmentWriter", dropped: Callable[[int], None]
+        self,
+        config: CaptureConfig,
+        shared: RowFormat,
+        writer: "SegmentWriter",
+        dropped: Callable[[int], None],
+        clock: Callable[[], datetime],
     ) -> None:
+        self._clock = clock
         self._percent = config.sample_percent
         self._format = shared
         self._writer = writer
         self._dropped = dropped
 
-    def offer(self, question: Question, answer: Answer, time: datetime) -> None:
-        """Queue an answered question, when it is in the sample. Thread-safe; never blocks and never fails.
+    def offer(self, question: Question, answer: Answer) -> None:
+        """Queue a question that was answered just now, when it is in the sample. Thread-safe; never blocks or fails.
 
-        `time`: when it was answered, in UTC. Rows that find no room are reported to `dropped`.
+        Rows that find no room are reported to `dropped`.
         """
         # By the id, so that all rows of a request share their fate and a repeated one has the same.
         if self._percent < _ALL and crc32(question.id.encode()) % _ALL >= self._percent:
             return
-        pending = _prepare(CapturedRequest(self._format, question.id, time, question.batch, answer))
+        pending = _prepare(CapturedRequest(self._format, question.id, self._clock(), question.batch, answer))
         if not self._writer.offer(pending, question.size):
             self._dropped(pending.rows)
 

@@ -74,7 +74,7 @@ class Service:
         # Here, so that there is no service whose rows are written without the rule for them. Raises RefusedError.
         redaction = read_redaction(config.capture, self.features)
         shared = RowFormat(config.version.digest, signature.number, self.features, redaction)
-        self._capture = Capture(config.capture, shared, requests, metrics.dropped.inc)
+        self._capture = Capture(config.capture, shared, requests, metrics.dropped.inc, clock)
         self._feedback = feedback
         self._clock = clock
 
@@ -126,5 +126,5 @@ class Service:
         """Count, capture and render the model's `answer` to the question; raises RequestError. Thread-safe."""
         if question.is_captured:
             self.metrics.observe_predictions(answer.predictions)
-            self._capture.offer(question, answer, self._clock())
+            self._capture.offer(question, answer)
         return Answered(question.id, question.render(answer))

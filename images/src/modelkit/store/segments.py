@@ -20,7 +20,7 @@ One line of the stream `feedback` is one true label, `received` ordering correct
 
     {"id": str, "row": int, "label": value, "time": RFC 3339, "received": RFC 3339}
 
-Standard library only, because the server image has no pyarrow; the reader is `modelkit.store.captures`.
+Without pyarrow, which the server image doesn't have; the reader is `modelkit.store.captures`. Only writers need isal.
 """
 
 import re
@@ -66,8 +66,10 @@ class SegmentBuilder:
     __slots__ = ("_compressor", "_lines", "_parts", "_plain", "rows", "size")
 
     def __init__(self) -> None:
-        # Level 1: the server pays for it, beside answering.
-        self._compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+        # The server pays for it, beside answering: a quarter of zlib's own time at its fastest, and smaller.
+        from isal import isal_zlib
+
+        self._compressor = isal_zlib.compressobj(1, zlib.DEFLATED, _GZIP)
         self._parts: list[bytes] = []
         self._lines: list[bytes] = []
         self._plain = 0
