@@ -33,11 +33,12 @@ class World:
         self.root = root
         self.counts = Counts()
         self.dropped = 0
+        self.now = NOW
         store = Store.open(StoreConfig(uri=f"file://{root}"), {})
         names = SegmentNames("team", "iris", "requests", "pod-0", NOW)
         settings = {"max_rows": 100_000, "flush_seconds": 3600} | changes
         self.writer = SegmentWriter(store, names, self.counts, **settings)
-        self.capture = Capture(CaptureConfig(sample_percent=percent), FORMAT, self.writer, self._drop)
+        self.capture = Capture(CaptureConfig(sample_percent=percent), FORMAT, self.writer, self._drop, lambda: self.now)
 
     def _drop(self, rows: int) -> None:
         self.dropped += rows
@@ -45,7 +46,8 @@ class World:
     def ask(self, rows: int, name: str = "a", prediction: Any = "setosa", moment: datetime = NOW) -> None:
         batch = Batch(rows, np.zeros((rows, 4)), ())
         question = Question(name, batch, 100, lambda _: Reply(b""))
-        self.capture.offer(question, Answer([prediction] * rows, np.zeros((rows, 3))), moment)
+        self.now = moment
+        self.capture.offer(question, Answer([prediction] * rows, np.zeros((rows, 3))))
 
     def segments(self) -> list[list[dict[str, Any]]]:
         paths = sorted(self.root.rglob("*.jsonl.gz"))

@@ -143,5 +143,6 @@ async def test_a_failure_in_the_log_carries_the_traces_id(
     monkeypatch.setattr(served.version.service.model, "predict", predict)
     answer = await served.predict(iris().values(1), traceparent=PARENT.decode())
     assert (answer.status_code, answer.headers["traceparent"]) == (500, PARENT.decode())
-    assert [getattr(record, "trace_id", None) for record in caplog.records] == ["4bf92f3577b34da6a3ce929d0e0e4736"]
+    told = [record for record in caplog.records if record.name == "modelkit.serve.app"]
+    assert [getattr(record, "trace_id", None) for record in told] == ["4bf92f3577b34da6a3ce929d0e0e4736"]
     assert "secret" not in caplog.text + answer.text
