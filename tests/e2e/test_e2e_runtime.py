@@ -47,7 +47,7 @@ def test_answers_of_another_server_are_those_of_ours(space: Space, addresses: tu
     np.testing.assert_allclose(behind["probabilities"], ours["probabilities"], atol=1e-5)
     refused = httpx.post(f"{addresses[0]}/predict", json={"features": [{"wrong": 1}]}, trust_env=False)
     assert refused.status_code == httpx.codes.BAD_REQUEST
-    space.wait_captured(NAME, len(ROWS))
+    space.wait(lambda: space.captured(NAME)["requests"] == len(ROWS), "the rows in the store")
 
 
 def test_no_request_fails_when_a_pod_with_another_server_is_killed(space: Space, addresses: tuple[str, str]) -> None:
