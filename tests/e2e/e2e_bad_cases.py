@@ -182,7 +182,7 @@ BAD_REFERENCES = (
         build_deployment("lost-deployment", "absent"),
         "TrainingNotFound",
         ("'absent'", "spec.trainingRef.name", "create it or correct the name"),
-        _set("ModelDeployment", "lost-deployment", trainingRef={"name": "good"}, replicas=0),
+        _set("ModelDeployment", "lost-deployment", trainingRef={"name": "good"}),
     ),
     Case(
         build_monitor("lost-monitor", "absent"),
