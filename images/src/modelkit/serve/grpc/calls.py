@@ -191,18 +191,12 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _read(self, context: Any) -> bytes:
         """The call's message. gRPC itself refuses one that is too large, and would wait for ever for one that isn't."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None, "handlers run in tasks"
-        timer = loop.call_later(self._limits.body_seconds, task.cancel)
+        seconds = self._limits.body_seconds
         try:
-            message = await context.read()
-        except asyncio.CancelledError as exc:
-            if loop.time() < timer.when():
-                raise
-            task.uncancel()
-            raise BodyTimeoutError(f"the message didn't arrive within {self._limits.body_seconds:g} s") from exc
-        finally:
-            timer.cancel()
+            async with asyncio.timeout(seconds):
+                message = await context.read()
+        except TimeoutError as exc:
+            raise BodyTimeoutError(f"the message didn't arrive within {seconds:g} s") from exc
         if message is grpc.aio.EOF:
             raise MalformedRequestError("expected one message; found none")
         return cast(bytes, message)
