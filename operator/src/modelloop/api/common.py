@@ -38,43 +38,43 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
 
-DURATION_RULE = cel(f"self.matches('{DURATION_PATTERN}')", "must be a duration such as 90s, 15m or 24h")
-QUANTITY_RULE = cel(
-    f"type(self) == string ? self.matches('{QUANTITY_PATTERN}') : self >= 0",
-    "must be a quantity such as 500m, 2 or 1Gi",
-)
-
-
 def duration_between(low: str, high: str) -> dict[str, Any]:
     """`json_schema_extra` of a duration with bounds."""
-    return validations(
-        DURATION_RULE,
+    return _duration(
         cel(
-            # How it is written is judged above: CEL reads units that the API doesn't.
+            # How it is written is judged by the other rule: CEL reads units that the API doesn't.
             f"!self.matches('{DURATION_PATTERN}') || "
             f"(duration(self) >= duration('{low}') && duration(self) <= duration('{high}'))",
             f"must be from {low} to {high}",
-        ),
+        )
     )
 
 
 def quantity_between(low: str, high: str) -> dict[str, Any]:
     """`json_schema_extra` of a quantity with bounds."""
-    return {
-        "x-kubernetes-int-or-string": True,
-        "maxLength": 32,
-        **validations(
-            QUANTITY_RULE,
-            cel(
-                f"!isQuantity(string(self)) || (quantity(string(self)).compareTo(quantity('{low}')) >= 0 && "
-                f"quantity(string(self)).compareTo(quantity('{high}')) <= 0)",
-                f"must be from {low} to {high}",
-            ),
-        ),
-    }
+    return _quantity(
+        cel(
+            f"!isQuantity(string(self)) || (quantity(string(self)).compareTo(quantity('{low}')) >= 0 && "
+            f"quantity(string(self)).compareTo(quantity('{high}')) <= 0)",
+            f"must be from {low} to {high}",
+        )
+    )
 
 
-Duration = Annotated[str, Field(max_length=24, json_schema_extra=validations(DURATION_RULE))]
+def _duration(*rules: dict[str, str]) -> dict[str, Any]:
+    form = cel(f"self.matches('{DURATION_PATTERN}')", "must be a duration such as 90s, 15m or 24h")
+    return {"maxLength": 24, **validations(form, *rules)}
+
+
+def _quantity(*rules: dict[str, str]) -> dict[str, Any]:
+    form = cel(
+        f"type(self) == string ? self.matches('{QUANTITY_PATTERN}') : self >= 0",
+        "must be a quantity such as 500m, 2 or 1Gi",
+    )
+    return {"x-kubernetes-int-or-string": True, "maxLength": 32, **validations(form, *rules)}
+
+
+Duration = Annotated[str, Field(json_schema_extra=_duration())]
 # Rules rather than patterns: a pattern's message is a regular expression.
 Name = Annotated[
     str,
@@ -100,16 +100,7 @@ Image = Annotated[
         ),
     ),
 ]
-Quantity = Annotated[
-    int | str,
-    Field(
-        json_schema_extra={
-            "x-kubernetes-int-or-string": True,
-            "maxLength": 32,
-            **validations(QUANTITY_RULE),
-        }
-    ),
-]
+Quantity = Annotated[int | str, Field(json_schema_extra=_quantity())]
 
 _DURATION_PART = re.compile(r"([0-9]+)(ms|h|m|s)")
 _DURATION_UNIT = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}

@@ -29,31 +29,44 @@ class Variable(ApiModel):
     value: Annotated[str, Field(max_length=8192)] = ""
 
 
-class Prepare(ApiModel):
-    """An image that runs before anything else of a run and writes what `work://<path>` reads."""
+Variables = Annotated[
+    tuple[Variable, ...],
+    Field(
+        max_length=64,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    ),
+]
+
+
+class UsersContainer(ApiModel):
+    """A container of an image of the user's own, as far as it is the same wherever it runs."""
 
     image: Annotated[Image, Field(description="Any image; it runs as user 65532 with a read-only root.")]
     command: Annotated[
         Words, Field(max_length=64, description="Instead of the image's entry point, as in a container.")
     ] = ()
     args: Annotated[Words, Field(max_length=64, description="Instead of the image's arguments.")] = ()
-    env: Annotated[
-        tuple[Variable, ...],
-        Field(
-            max_length=64,
-            description="Beside MODELLOOP_WORK, the folder to write to, MODELLOOP_NAME, MODELLOOP_NAMESPACE and "
-            "MODELLOOP_RUN.",
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        ),
-    ] = ()
+    env: Variables = ()
     secret_ref: Annotated[
         LocalRef | None, Field(description="Secret whose keys become environment variables under their own names.")
     ] = None
+    resources: Resources = Resources()
+
+
+class Prepare(UsersContainer):
+    """An image that runs before anything else of a run and writes what `work://<path>` reads."""
+
+    env: Annotated[
+        Variables,
+        Field(
+            description="Beside MODELLOOP_WORK, the folder to write to, MODELLOOP_NAME, MODELLOOP_NAMESPACE and "
+            "MODELLOOP_RUN."
+        ),
+    ] = ()
     claim_ref: Annotated[
         LocalRef | None,
         Field(description="PersistentVolumeClaim that is mounted, read-only, at /var/lib/modelloop/data/<name>."),
     ] = None
-    resources: Resources = Resources()
 
 
 class SigningKey(ApiModel):

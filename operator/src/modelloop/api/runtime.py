@@ -6,8 +6,8 @@ from pydantic import Field
 
 from modelkit.contract.environment import GRPC_PORT, HTTP_PORT
 from modelkit.contract.files import RUNTIME_MODELS, WORK_MOUNT
-from modelloop.api.common import ApiModel, Image, LocalRef, Resources, cel, duration_between, validations
-from modelloop.api.custom import Variable, Words
+from modelloop.api.common import cel, duration_between, validations
+from modelloop.api.custom import UsersContainer, Variables
 
 FETCH_CONTAINER = "fetch"
 """The init container that verifies the version and lays it out for the runtime."""
@@ -16,10 +16,9 @@ TEMPORARY_MOUNT = "/tmp"  # noqa: S108 - a mount of the container's own
 _RESERVED = (WORK_MOUNT, TEMPORARY_MOUNT)
 
 
-class Runtime(ApiModel):
+class Runtime(UsersContainer):
     """A container that answers instead of our model code; capture, metrics, limits and routing stay ours."""
 
-    image: Annotated[Image, Field(description="Any image; it runs as user 65532 with a read-only root.")]
     port: Annotated[
         int,
         Field(
@@ -41,22 +40,7 @@ class Runtime(ApiModel):
             "Raw: something else, and requests are passed on as they are."
         ),
     ] = "V2"
-    command: Annotated[
-        Words, Field(max_length=64, description="Instead of the image's entry point, as in a container.")
-    ] = ()
-    args: Annotated[Words, Field(max_length=64, description="Instead of the image's arguments.")] = ()
-    env: Annotated[
-        tuple[Variable, ...],
-        Field(
-            max_length=64,
-            description="Environment variables, beside HOME and TMPDIR.",
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        ),
-    ] = ()
-    secret_ref: Annotated[
-        LocalRef | None, Field(description="Secret whose keys become environment variables under their own names.")
-    ] = None
-    resources: Resources = Resources()
+    env: Annotated[Variables, Field(description="Environment variables, beside HOME and TMPDIR.")] = ()
     model_name: Annotated[
         str | None,
         Field(
@@ -99,7 +83,6 @@ class Runtime(ApiModel):
     startup_timeout: Annotated[
         str,
         Field(
-            max_length=24,
             description="How long it may take to load the model. rollout.progressDeadline must allow for it.",
             json_schema_extra=duration_between("1s", "24h"),
         ),

@@ -1,6 +1,6 @@
 """How a ModelDeployment's pods serve: limits, batching, capture, encryption, tokens, scaling and spreading."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -41,20 +41,17 @@ class Limits(ApiModel):
     header_timeout: Annotated[
         str,
         Field(
-            max_length=24,
             description="For a request's line and headers: 408.",
             json_schema_extra=duration_between("100ms", "1h"),
         ),
     ] = "10s"
     body_timeout: Annotated[
         str,
-        Field(
-            max_length=24, description="For a request's body: 408.", json_schema_extra=duration_between("100ms", "1h")
-        ),
+        Field(description="For a request's body: 408.", json_schema_extra=duration_between("100ms", "1h")),
     ] = "30s"
     inference_timeout: Annotated[
         str,
-        Field(max_length=24, description="For the answer: 504.", json_schema_extra=duration_between("1ms", "1h")),
+        Field(description="For the answer: 504.", json_schema_extra=duration_between("1ms", "1h")),
     ] = "30s"
 
 
@@ -120,7 +117,6 @@ class Capture(ApiModel):
     retention: Annotated[
         str | None,
         Field(
-            max_length=24,
             description="What is older is removed from the store. Not set: kept.",
             json_schema_extra=duration_between("1m", "99999h"),
         ),
@@ -176,24 +172,27 @@ class Autoscaling(ApiModel):
     scale_down_stabilization: Annotated[
         str,
         Field(
-            max_length=24,
             description="Pods are taken away only when fewer were wanted for so long.",
             json_schema_extra=duration_between("0s", "1h"),
         ),
     ] = "5m"
 
 
-def _count_or_percentage() -> dict[str, Any]:
-    return {
-        "x-kubernetes-int-or-string": True,
-        "maxLength": 4,
-        **validations(
-            cel(
-                "type(self) == string ? self.matches('^(100|[1-9]?[0-9])%$') : self >= 0 && self <= 1000",
-                "must be a number of pods such as 1 or a percentage such as 25%",
-            )
-        ),
-    }
+CountOrPercentage = Annotated[
+    int | str,
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 4,
+            **validations(
+                cel(
+                    "type(self) == string ? self.matches('^(100|[1-9]?[0-9])%$') : self >= 0 && self <= 1000",
+                    "must be a number of pods such as 1 or a percentage such as 25%",
+                )
+            ),
+        }
+    ),
+]
 
 
 class DisruptionBudget(ApiModel):
@@ -209,18 +208,10 @@ class DisruptionBudget(ApiModel):
     )
 
     max_unavailable: Annotated[
-        int | str | None,
-        Field(
-            description="Pods, or percent of them, that may be missing.",
-            json_schema_extra=_count_or_percentage(),
-        ),
+        CountOrPercentage | None, Field(description="Pods, or percent of them, that may be missing.")
     ] = None
     min_available: Annotated[
-        int | str | None,
-        Field(
-            description="Pods, or percent of them, that must be left.",
-            json_schema_extra=_count_or_percentage(),
-        ),
+        CountOrPercentage | None, Field(description="Pods, or percent of them, that must be left.")
     ] = None
 
 
