@@ -21,7 +21,7 @@ from modelkit.contract.exchange import (
 )
 from modelkit.contract.files import DATA_MOUNT, WORK_DATA, WORK_MOUNT
 from modelkit.contract.recipe import CustomConfig
-from modelloop.api.custom import Prepare
+from modelloop.api.custom import Prepare, UsersContainer
 from modelloop.api.training import ModelTrainingSpec
 from modelloop.desired.users import build_users_container
 from modelloop.desired.workload import (
@@ -90,16 +90,11 @@ def build_steps(
 def _build_prepare(prepare: Prepare, run: RunName, settings: WorkloadSettings, mounts: Mounts) -> dict[str, Any]:
     container = build_users_container(
         PREPARE,
-        prepare.image,
-        prepare.resources,
+        prepare,
         settings,
-        command=prepare.command,
-        args=prepare.args,
-        variables={WORK_VARIABLE: WORK_DATA, **_about(run)} | {entry.name: entry.value for entry in prepare.env},
+        variables={WORK_VARIABLE: WORK_DATA, **_about(run)},
         mounts=(Mount(name=_PREPARED, path=WORK_DATA),),
     )
-    if prepare.secret_ref is not None:
-        container["envFrom"] = [{"secretRef": {"name": prepare.secret_ref.name}}]
     if mounts.data_claim is not None:
         path = f"{DATA_MOUNT}/{mounts.data_claim}"
         container["volumeMounts"].append({"name": "data", "mountPath": path, "readOnly": True})
@@ -107,13 +102,11 @@ def _build_prepare(prepare: Prepare, run: RunName, settings: WorkloadSettings, m
 
 
 def _build_custom_container(spec: ModelTrainingSpec, run: RunName, settings: WorkloadSettings) -> dict[str, Any]:
+    stated = UsersContainer(image=spec.image or "", command=spec.command, args=spec.args, resources=spec.resources)
     container = build_users_container(
         CUSTOM,
-        spec.image or "",
-        spec.resources,
+        stated,
         settings,
-        command=spec.command,
-        args=spec.args,
         variables={INPUTS_VARIABLE: INPUTS, OUTPUTS_VARIABLE: OUTPUTS, **_about(run)},
         mounts=(Mount(name="inputs", path=INPUTS, read_only=True), Mount(name="outputs", path=OUTPUTS)),
     )

@@ -37,16 +37,11 @@ def _build_runtime(runtime: Runtime, name: str, number: int, settings: WorkloadS
     folder = f"{runtime.mount_path}/{runtime.model_name or name}/{number}"
     container = build_users_container(
         RUNTIME_CONTAINER,
-        runtime.image,
-        runtime.resources,
+        runtime,
         settings,
-        command=runtime.command,
-        args=runtime.args,
-        variables={RUNTIME_MODEL: folder, **{entry.name: entry.value for entry in runtime.env}},
+        variables={RUNTIME_MODEL: folder},
         mounts=(replace(_MODELS, path=runtime.mount_path, read_only=True),),
     )
-    if runtime.secret_ref is not None:
-        container["envFrom"] = [{"secretRef": {"name": runtime.secret_ref.name}}]
     check = _build_check(runtime, name)
     tries = math.ceil(parse_duration(runtime.startup_timeout).total_seconds() / _PERIOD)
     return container | {

@@ -4,6 +4,7 @@ from typing import Any
 
 from modelkit.contract.files import WORK_MOUNT
 from modelloop.api.common import Resources
+from modelloop.api.custom import UsersContainer
 from modelloop.api.runtime import TEMPORARY_MOUNT
 from modelloop.desired.workload import (
     Mount,
@@ -18,27 +19,30 @@ _DEFAULT_RESOURCES = Resources(requests={"cpu": "250m", "memory": "512Mi"}, limi
 
 def build_users_container(
     name: str,
-    image: str,
-    resources: Resources,
+    stated: UsersContainer,
     settings: WorkloadSettings,
     *,
-    command: tuple[str, ...],
-    args: tuple[str, ...],
     variables: dict[str, str],
     mounts: tuple[Mount, ...],
 ) -> dict[str, Any]:
-    """A container of an image that we know nothing of: a read-only root, and room to write of its own."""
+    """A container of an image that we know nothing of: a read-only root, and room to write of its own.
+
+    What the user says of a variable goes before `variables`.
+    """
     scratch = f"{name}-scratch"
     own = (Mount(name=scratch, path=WORK_MOUNT), Mount(name=scratch, path=TEMPORARY_MOUNT))
-    variables = {"HOME": WORK_MOUNT, "TMPDIR": TEMPORARY_MOUNT, **variables}
+    own_variables = {"HOME": WORK_MOUNT, "TMPDIR": TEMPORARY_MOUNT, **variables}
+    environment = own_variables | {entry.name: entry.value for entry in stated.env}
+    secret = stated.secret_ref
     return {
         "name": name,
-        "image": image,
+        "image": stated.image,
         "imagePullPolicy": settings.image_pull_policy,
-        **({"command": list(command)} if command else {}),
-        **({"args": list(args)} if args else {}),
-        "env": [{"name": key, "value": value} for key, value in variables.items()],
-        "resources": build_resources(resources, _DEFAULT_RESOURCES),
+        **({"command": list(stated.command)} if stated.command else {}),
+        **({"args": list(stated.args)} if stated.args else {}),
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
+        **({} if secret is None else {"envFrom": [{"secretRef": {"name": secret.name}}]}),
+        "resources": build_resources(stated.resources, _DEFAULT_RESOURCES),
         "securityContext": build_container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [build_mount(mount) for mount in (*own, *mounts)],
