@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from modelloop.api.common import ApiModel, cel, validations
 
-LABEL_KEY_PATTERN = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+_LABEL_KEY_PATTERN = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 _CIDR_PATTERN = "^[0-9a-fA-F.:]+/[0-9]{1,3}$"
 
 LabelKey = Annotated[
@@ -14,7 +14,7 @@ LabelKey = Annotated[
     Field(
         max_length=317,
         json_schema_extra=validations(
-            cel(f"self.matches('{LABEL_KEY_PATTERN}')", "must be a label such as topology.kubernetes.io/zone")
+            cel(f"self.matches('{_LABEL_KEY_PATTERN}')", "must be a label such as topology.kubernetes.io/zone")
         ),
     ),
 ]

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from modelloop.api.common import ApiModel, Name, cel, validations
 
-LABEL_VALUE_PATTERN = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
+_LABEL_VALUE_PATTERN = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
 
 
 class Toleration(ApiModel):
@@ -30,7 +30,7 @@ class Toleration(ApiModel):
         Field(
             max_length=63,
             json_schema_extra=validations(
-                cel(f"self.matches('{LABEL_VALUE_PATTERN}')", "must be a label's value such as gpu")
+                cel(f"self.matches('{_LABEL_VALUE_PATTERN}')", "must be a label's value such as gpu")
             ),
         ),
     ] = None

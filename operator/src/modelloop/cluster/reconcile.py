@@ -41,7 +41,7 @@ from modelloop.errors import ConflictError, ForbiddenError, InvalidError, NotFou
 
 DEFAULT_CLAIM = "modelloop-store"
 APPLY_RETRY = timedelta(seconds=10)
-REFUSALS = (ForbiddenError, InvalidError, NotFoundError)
+_REFUSALS = (ForbiddenError, InvalidError, NotFoundError)
 """What the API server answers to an object that it doesn't want; a further try may fare better, but not at once."""
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Reconciler:
         """
         try:
             await make()
-        except REFUSALS as exc:
+        except _REFUSALS as exc:
             message = f"the API server refused an object: {exc}"
             logger.warning("objects refused", extra={"key": str(key), "error": str(exc)})
             is_new = key not in self._apply_errors
@@ -127,7 +127,7 @@ class Reconciler:
                 kept.add(child["metadata"]["name"])
                 try:
                     await self._cluster.apply(child)
-                except REFUSALS as exc:
+                except _REFUSALS as exc:
                     refused.append(exc)
         for child in self._cluster.cache.children(key, kind):
             if child["metadata"]["name"] not in kept and is_owned_by(child, body):

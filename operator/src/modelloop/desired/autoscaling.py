@@ -7,9 +7,9 @@ from modelloop.api.common import API_VERSION, parse_duration
 from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.api.serving import Autoscaling
 from modelloop.desired import labels
+from modelloop.desired.deployment import KIND
 
-KIND = "ModelDeployment"
-DEFAULT_CPU_UTILIZATION = 80
+_DEFAULT_CPU_UTILIZATION = 80
 """Percent, when the spec names no metric; as the API server's own default for an autoscaler without metrics."""
 
 
@@ -47,7 +47,7 @@ def _metrics(scaling: Autoscaling) -> list[dict[str, Any]]:
     metrics = []
     cpu = scaling.cpu_utilization
     if cpu is None and scaling.concurrency is None:
-        cpu = DEFAULT_CPU_UTILIZATION
+        cpu = _DEFAULT_CPU_UTILIZATION
     if cpu is not None:
         target = {"type": "Utilization", "averageUtilization": cpu}
         metrics.append({"type": "Resource", "resource": {"name": "cpu", "target": target}})

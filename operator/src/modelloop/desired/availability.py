@@ -6,12 +6,10 @@ from modelloop.api.common import VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.api.serving import DisruptionBudget
 from modelloop.desired import labels, names
-from modelloop.desired.deployment import server_selector
-
-KIND = "ModelDeployment"
+from modelloop.desired.deployment import KIND, server_selector
 
 
-def find_budget(spec: ModelDeploymentSpec) -> DisruptionBudget | None:
+def _find_budget(spec: ModelDeploymentSpec) -> DisruptionBudget | None:
     """The budget that the spec states, or one pod at a time where there may be several; None for no budget.
 
     A single pod gets none by itself: one that forbade its eviction would block the drain of its node for ever, and one
@@ -32,7 +30,7 @@ def build_budget(
     evict those that serve, and a candidate's broken pods as a reason to block a drain; one that followed the Service
     would leave pods that serve without any while it turns.
     """
-    budget = find_budget(spec)
+    budget = _find_budget(spec)
     if budget is None:
         return None
     selector = server_selector(name, version.digest)

@@ -5,8 +5,7 @@ from typing import Any
 from modelkit.contract.environment import GRPC_PORT, HTTP_PORT
 from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.desired import labels
-
-KIND = "ModelDeployment"
+from modelloop.desired.deployment import KIND
 
 
 def build_network_policy(spec: ModelDeploymentSpec, *, namespace: str, name: str, uid: str) -> dict[str, Any] | None:

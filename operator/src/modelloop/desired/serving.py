@@ -20,7 +20,7 @@ from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.api.serving import Capture, Limits
 from modelloop.desired.workload import PUBLIC_KEY, KeyFile, SecretFolder, parse_quantity, store_uri
 
-DRAIN_SECONDS = 5
+_DRAIN_SECONDS = 5
 _FLUSH_SECONDS = 25
 """For the last captures, after the last answer."""
 _CERTIFICATE, _PRIVATE_KEY = "tls.crt", "tls.key"
@@ -32,7 +32,7 @@ def build_server_config(
     spec: ModelDeploymentSpec, version: VersionStatus, *, namespace: str, name: str
 ) -> ServerConfig:
     """What the server of one version is told."""
-    limits = build_limits(spec.limits)
+    limits = _build_limits(spec.limits)
     return ServerConfig(
         namespace=namespace,
         deployment=name,
@@ -41,7 +41,7 @@ def build_server_config(
         capture=_build_capture(spec.capture),
         limits=limits,
         batching=BatchingConfig(max_rows=spec.batching.max_rows),
-        drain_seconds=DRAIN_SECONDS,
+        drain_seconds=_DRAIN_SECONDS,
         public_key=None if find_key(spec, version) is None else PUBLIC_KEY,
         tls=None
         if spec.tls is None
@@ -51,7 +51,7 @@ def build_server_config(
     )
 
 
-def build_limits(limits: Limits) -> LimitsConfig:
+def _build_limits(limits: Limits) -> LimitsConfig:
     """Sizes in bytes, times in seconds."""
     return LimitsConfig(
         max_header_bytes=_bytes(limits.max_header_size),
@@ -148,7 +148,7 @@ def build_spread(spec: ModelDeploymentSpec, selector: dict[str, str]) -> dict[st
 
 def grace_seconds(spec: ModelDeploymentSpec) -> int:
     """How long a pod may take to end: draining, the longest inference, and the last captures."""
-    return DRAIN_SECONDS + math.ceil(_seconds(spec.limits.inference_timeout)) + _FLUSH_SECONDS
+    return _DRAIN_SECONDS + math.ceil(_seconds(spec.limits.inference_timeout)) + _FLUSH_SECONDS
 
 
 def _bytes(quantity: int | str) -> int:
