@@ -12,7 +12,8 @@ from modelloop.cluster.parse import EPOCH, is_owned_by, parse_job, parse_pod, pa
 from modelloop.cluster.slim import slim
 from modelloop.decide.pods import find_problem
 from modelloop.desired.labels import object_labels
-from tests.unit.operator_tests.test_desired_objects import build_all, pod_spec
+from tests.unit.operator_tests.pod_checks import pod_spec
+from tests.unit.operator_tests.test_desired_objects import build_all
 
 Object = dict[str, Any]
 TIME = "2026-03-01T12:00:00Z"

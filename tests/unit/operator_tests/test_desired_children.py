@@ -12,7 +12,8 @@ from modelloop.desired.availability import build_budget
 from modelloop.desired.deployment import build_server, server_selector
 from modelloop.desired.network import build_network_policy
 from tests.unit.operator_tests.operator_states import SETTINGS, UID, deployment_spec, digest_of
-from tests.unit.operator_tests.test_desired_objects import build_all, pod_spec
+from tests.unit.operator_tests.pod_checks import pod_spec
+from tests.unit.operator_tests.test_desired_objects import build_all
 
 Object = dict[str, Any]
 PLACE = {"namespace": "team", "name": "cancer", "uid": UID}

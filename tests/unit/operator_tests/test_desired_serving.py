@@ -1,57 +1,17 @@
-"""The pods that serve: what the server is told and given, whatever valid spec they come from."""
+"""The pods that serve: what the server is told and given, and where it runs."""
 
-import json
-import re
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from modelkit.contract.codec import loads
-from modelkit.contract.config import (
-    AuthConfig,
-    BatchingConfig,
-    CaptureConfig,
-    LimitsConfig,
-    RuntimeConfig,
-    ServerConfig,
-    TlsConfig,
-)
-from modelkit.contract.environment import CONFIG, RUNTIME_MODEL
-from modelloop.api.common import Storage, VersionStatus
+from modelkit.contract.config import AuthConfig, BatchingConfig, CaptureConfig, LimitsConfig, TlsConfig
 from modelloop.desired.deployment import build_server, build_service, service_address
 from tests.unit.operator_tests.operator_states import SETTINGS, UID, deployment_spec, digest_of
-from tests.unit.operator_tests.pod_checks import find_dangling, find_violations, pod_spec
+from tests.unit.operator_tests.pod_checks import find_dangling
+from tests.unit.operator_tests.serving_pods import config, pod, server, version
 
 Object = dict[str, Any]
-RUNTIME = {"image": "example/triton:1", "port": 8000}
 HASHED = {"columns": [{"name": "zip", "action": "Hash"}], "hashKey": {"secretName": "capture"}}
-
-
-def version(**fields: Any) -> VersionStatus:
-    return VersionStatus(number=2, path="models/team/x/2-y", digest=digest_of(2), **fields)
-
-
-def server(*, of: VersionStatus | None = None, **fields: Any) -> Object:
-    """The Deployment of a spec with `fields`."""
-    spec = deployment_spec(**fields)
-    return build_server(spec, of or version(), namespace="team", name="cancer", uid=UID, settings=SETTINGS)
-
-
-def pod(**fields: Any) -> Object:
-    found = pod_spec(server(**fields))
-    assert found is not None
-    return found
-
-
-def config_of(container: Object) -> ServerConfig:
-    text = next(entry["value"] for entry in container["env"] if entry["name"] == CONFIG)
-    return loads(ServerConfig, text)
-
-
-def config(**fields: Any) -> ServerConfig:
-    return config_of(pod(**fields)["containers"][0])
 
 
 def service(**fields: Any) -> Object:
@@ -61,136 +21,6 @@ def service(**fields: Any) -> Object:
 
 def secret_volumes(item: Object) -> dict[str, Object]:
     return {volume["secret"]["secretName"]: volume["secret"] for volume in item["volumes"] if "secret" in volume}
-
-
-# -- whatever the spec ----------------------------------------------------------------------------------------------
-
-NAMES = st.sampled_from(["a", "keys", "churn-tls"])
-SECRETS = st.fixed_dictionaries({"secretName": NAMES})
-TIMES = st.sampled_from(["1ms", "100ms", "1s", "90s", "1h"])
-SIZES = st.sampled_from(["1Ki", "16Ki", "1M", "1.5Mi", 2048])
-COUNTS = st.integers(4, 1000)
-VARIABLES = st.lists(
-    st.fixed_dictionaries({"name": st.sampled_from(["A", "HOME", "TMPDIR"]), "value": st.text(max_size=5)}),
-    unique_by=lambda entry: str(entry["name"]),
-    max_size=3,
-)
-WORDS = st.lists(st.text(max_size=8), max_size=3)
-RUNTIMES = st.fixed_dictionaries(
-    {"image": st.just("example/triton:1"), "port": st.sampled_from([80, 8000, 65535])},
-    optional={
-        "protocol": st.sampled_from(["V2", "V1", "Raw"]),
-        "command": WORDS,
-        "args": WORDS,
-        "env": VARIABLES,
-        "secretRef": st.fixed_dictionaries({"name": NAMES}),
-        "modelName": st.sampled_from(["churn", "team/churn_v2"]),
-        "mountPath": st.sampled_from(["/models", "/var/lib/modelloop/models", "/opt/a/b"]),
-        "readinessPath": st.just("/health"),
-        "startupTimeout": st.sampled_from(["1s", "7s", "24h"]),
-        "resources": st.just({"limits": {"nvidia.com/gpu": 1}}),
-    },
-)
-CAPTURES = st.fixed_dictionaries(
-    {"hashKey": SECRETS},
-    optional={
-        "samplePercent": st.integers(0, 100),
-        "columns": st.lists(
-            st.fixed_dictionaries(
-                {"name": st.text(min_size=1, max_size=9), "action": st.sampled_from(["Drop", "Hash"])}
-            ),
-            max_size=4,
-            unique_by=lambda column: column["name"],
-        ),
-        "retention": st.sampled_from(["1m", "720h"]),
-    },
-)
-SPECS = st.fixed_dictionaries(
-    {},
-    optional={
-        "limits": st.fixed_dictionaries(
-            {},
-            optional={
-                **dict.fromkeys(("maxBodySize", "maxHeaderSize", "maxTextSize"), SIZES),
-                **dict.fromkeys(("headerTimeout", "bodyTimeout", "inferenceTimeout"), TIMES),
-                **dict.fromkeys(("maxRows", "maxDepth", "maxConcurrent", "maxConnections"), COUNTS),
-            },
-        ),
-        "batching": st.fixed_dictionaries({"maxRows": COUNTS}),
-        "capture": CAPTURES,
-        "tls": SECRETS,
-        "auth": SECRETS,
-        "verify": SECRETS,
-        "runtime": RUNTIMES,
-        "topologySpreadConstraints": st.lists(
-            st.fixed_dictionaries({"topologyKey": st.sampled_from(["zone", "rack"]), "maxSkew": COUNTS}), max_size=1
-        ),
-        "nodeSelector": st.dictionaries(NAMES, NAMES, max_size=2),
-        "tolerations": st.lists(st.just({"operator": "Exists"}), max_size=1),
-        "priorityClassName": NAMES,
-        "runtimeClassName": NAMES,
-        "image": st.just("example/server:1"),
-    },
-)
-STORAGES = st.sampled_from([Storage(), Storage.model_validate({"uri": "s3://models/x", "secretRef": {"name": "s3"}})])
-UNRELATED: list[Object] = [
-    {"replicas": 7},
-    {"service": {"type": "NodePort", "nodePort": 30080, "grpcNodePort": 30081}},
-    {"autoscaling": {"maxReplicas": 9, "concurrency": 3}},
-    {"disruptionBudget": {"minAvailable": "50%"}},
-    {"networkPolicy": {"from": []}},
-    {"rollout": {"bakeTime": "1h", "progressDeadline": "1h"}},
-]
-
-
-@given(fields=SPECS, storage=STORAGES)
-def test_any_spec_gives_a_pod_that_the_restricted_standard_admits(fields: Object, storage: Storage) -> None:
-    built = pod(of=version(storage=storage), **fields)
-    assert find_violations(built) == []
-    assert find_dangling(built) == []
-    containers = built["containers"] + built.get("initContainers", [])
-    assert all(container["securityContext"]["readOnlyRootFilesystem"] for container in containers)
-    assert built["automountServiceAccountToken"] is False
-
-
-@given(fields=SPECS)
-def test_the_same_spec_gives_the_same_bytes(fields: Object) -> None:
-    text = json.dumps(server(**fields))
-    assert json.dumps(server(**json.loads(json.dumps(fields)))) == text
-
-
-@given(fields=SPECS, unrelated=st.sampled_from(UNRELATED))
-def test_what_isnt_about_the_pods_leaves_their_template_alone(fields: Object, unrelated: Object) -> None:
-    def template(item: Object) -> Object:
-        hashed: Object = item["metadata"]["annotations"]
-        return hashed | item["spec"]["template"]
-
-    assert template(server(**fields | unrelated)) == template(server(**fields))
-
-
-@given(fields=SPECS)
-def test_every_container_of_ours_is_told_the_same(fields: Object) -> None:
-    built = pod(**fields)
-    told = [
-        entry["value"]
-        for container in built.get("initContainers", []) + built["containers"]
-        for entry in container["env"]
-        if entry["name"] == CONFIG
-    ]
-    assert len(set(told)) == 1
-    assert len(told) == (2 if "runtime" in fields else 1)
-
-
-@given(fields=SPECS)
-def test_what_the_server_is_told_to_read_is_mounted(fields: Object) -> None:
-    built = pod(**fields)
-    main, told = built["containers"][0], config(**fields)
-    mounts = [mount["mountPath"] for mount in main["volumeMounts"]]
-    read = [told.public_key, told.capture.key_path]
-    read += [] if told.tls is None else [told.tls.certificate_path, told.tls.key_path]
-    read += [] if told.auth is None else [f"{told.auth.directory}/any"]
-    for path in filter(None, read):
-        assert sum(path.startswith(f"{mount}/") for mount in mounts) == 1, path
 
 
 # -- what the server is told ----------------------------------------------------------------------------------------
@@ -364,86 +194,3 @@ def test_there_are_no_fewer_pods_than_the_autoscaler_would_leave(
 ) -> None:
     fields = {} if autoscaling is None else {"autoscaling": autoscaling}
     assert server(replicas=replicas, **fields)["spec"]["replicas"] == pods
-
-
-# -- another runtime ------------------------------------------------------------------------------------------------
-
-
-def test_a_runtime_starts_after_the_version_is_there_and_ends_after_the_server() -> None:
-    built = pod(runtime=RUNTIME)
-    fetch, runtime = built["initContainers"]
-    (main,) = built["containers"]
-    assert (fetch["name"], runtime["name"], main["name"]) == ("fetch", "runtime", "server")
-    assert fetch["args"] == ["-m", "modelkit.serve.runtime.fetch"]
-    assert fetch["image"] == main["image"]
-    assert "restartPolicy" not in fetch
-    assert runtime["restartPolicy"] == "Always", "a native sidecar: ended when the main container has ended"
-    assert "readinessProbe" not in fetch
-    assert "ports" not in fetch
-
-
-def test_the_runtime_sees_the_verified_version_read_only_and_no_store_and_no_secret() -> None:
-    fields: Object = {"tls": {"secretName": "cert"}, "auth": {"secretName": "tokens"}, "verify": {"secretName": "sig"}}
-    built = pod(runtime=RUNTIME | {"mountPath": "/models"}, **fields)
-    fetch, runtime = built["initContainers"]
-    assert {mount["name"] for mount in runtime["volumeMounts"]} == {"models", "runtime-scratch"}
-    assert {"name": "models", "mountPath": "/models", "readOnly": True} in runtime["volumeMounts"]
-    (told,) = [entry["value"] for entry in runtime["env"] if entry["name"] == RUNTIME_MODEL]
-    assert re.fullmatch(r"/models/[a-z-]+/[0-9]+", told), "where it is, for a command with $(MODELLOOP_MODEL) in it"
-    assert not any(entry["name"] == CONFIG for entry in runtime["env"])
-    assert "envFrom" not in runtime
-    assert {mount["name"] for mount in fetch["volumeMounts"]} == {"work", "store", "key", "models"}
-    models = next(mount for mount in fetch["volumeMounts"] if mount["name"] == "models")
-    assert models == {"name": "models", "mountPath": "/var/lib/modelloop/models"}
-    assert {"name": "models", "emptyDir": {}} in built["volumes"]
-    (main,) = built["containers"]
-    assert not {"models", "runtime-scratch"} & {mount["name"] for mount in main["volumeMounts"]}
-
-
-def test_the_server_is_told_where_the_runtime_answers() -> None:
-    told = config(runtime=RUNTIME | {"protocol": "V1"}, limits={"inferenceTimeout": "2m"}).runtime
-    assert told == RuntimeConfig(
-        address="http://127.0.0.1:8000", protocol="V1", model_name="cancer", timeout_seconds=120.0
-    )
-    named = config(runtime=RUNTIME | {"modelName": "churn"}).runtime
-    assert named is not None
-    assert (named.model_name, named.protocol) == ("churn", "V2")
-
-
-@pytest.mark.parametrize(
-    ("fields", "check"),
-    [
-        ({}, {"httpGet": {"path": "/v2/health/ready", "port": "runtime"}}),
-        ({"protocol": "V1"}, {"httpGet": {"path": "/v1/models/cancer", "port": "runtime"}}),
-        ({"protocol": "V1", "modelName": "a"}, {"httpGet": {"path": "/v1/models/a", "port": "runtime"}}),
-        ({"protocol": "Raw"}, {"tcpSocket": {"port": "runtime"}}),
-        ({"protocol": "Raw", "readinessPath": "/health"}, {"httpGet": {"path": "/health", "port": "runtime"}}),
-    ],
-)
-def test_a_runtime_is_ready_when_its_protocol_says_so(fields: Object, check: Object) -> None:
-    _, runtime = pod(runtime=RUNTIME | fields)["initContainers"]
-    assert check.items() <= runtime["readinessProbe"].items()
-    assert check.items() <= runtime["startupProbe"].items()
-
-
-@pytest.mark.parametrize(("time", "tries"), [("10m", 120), ("1s", 1), ("7s", 2), ("24h", 17_280)])
-def test_a_runtime_may_take_its_time_to_start(time: str, tries: int) -> None:
-    _, runtime = pod(runtime=RUNTIME | {"startupTimeout": time})["initContainers"]
-    probe = runtime["startupProbe"]
-    assert (probe["periodSeconds"], probe["failureThreshold"]) == (5, tries)
-
-
-def test_a_runtime_is_run_as_the_spec_says() -> None:
-    fields = {
-        "command": ["tritonserver"],
-        "args": ["--model-repository=/models"],
-        "env": [{"name": "LEVEL", "value": "1"}, {"name": "HOME", "value": "/opt"}],
-        "secretRef": {"name": "hub"},
-        "resources": {"limits": {"memory": "8Gi", "nvidia.com/gpu": 1}},
-    }
-    _, runtime = pod(runtime=RUNTIME | fields)["initContainers"]
-    assert (runtime["command"], runtime["args"]) == (fields["command"], fields["args"])
-    assert {"name": "HOME", "value": "/opt"} in runtime["env"], "what the user says goes before what we would"
-    assert runtime["envFrom"] == [{"secretRef": {"name": "hub"}}]
-    assert runtime["resources"]["limits"] == {"memory": "8Gi", "nvidia.com/gpu": "1"}
-    assert runtime["ports"] == [{"name": "runtime", "containerPort": 8000, "protocol": "TCP"}]
