@@ -22,7 +22,7 @@ import aiohttp
 import psutil
 
 from bench.fleet import JOBS, TRAININGS, Fleet, connect
-from bench.report import Figure, write_report
+from bench.report import Figure, say, write_report
 from devcluster.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,11 +41,6 @@ for module in list(sys.modules.values()):
         module.NO_POD_GRACE = timedelta(days=1)
 main()
 """
-
-
-def say(text: str) -> None:
-    """Progress, on stderr: the table is the only output."""
-    print(text, file=sys.stderr, flush=True)
 
 
 @dataclass

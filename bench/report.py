@@ -1,7 +1,8 @@
-"""What every benchmark ends with: a table for people and build/bench/<name>.json for machines."""
+"""What every benchmark tells: progress and a table for people, build/bench/<name>.json for machines, its page."""
 
 import json
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-FOLDER = Path(__file__).resolve().parents[1] / "build" / "bench"
+_ROOT = Path(__file__).resolve().parents[1]
+FOLDER = _ROOT / "build" / "bench"
+PAGE = _ROOT / "docs" / "benchmarks.md"
 
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge, "=": operator.eq}
 
@@ -32,6 +35,11 @@ class Figure:
         return _COMPARISONS[sign](self.value, float(limit))
 
 
+def say(text: str) -> None:
+    """Progress, on stderr: the table is the only output."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def write_report(name: str, figures: Sequence[Figure]) -> Path:
     """Print the table and write the file; returns its path."""
     table = Table(title=name, title_justify="left")
@@ -46,3 +54,11 @@ def write_report(name: str, figures: Sequence[Figure]) -> Path:
     plain = [asdict(figure) | {"goal": figure.goal or None, "met": figure.met} for figure in figures]
     path.write_text(json.dumps(plain, indent=2) + "\n")
     return path
+
+
+def write_section(name: str, text: str) -> None:
+    """Write the part of docs/benchmarks.md that belongs to `make bench-<name>`; ValueError when it has none."""
+    begin, end = f"<!-- {name}: begin (written by make bench-{name}) -->", f"<!-- {name}: end -->"
+    before, rest = PAGE.read_text(encoding="utf-8").split(begin)
+    _, after = rest.split(end)
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

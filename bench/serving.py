@@ -27,7 +27,7 @@ import psutil
 import sklearn
 from sklearn.datasets import load_breast_cancer, load_iris
 
-from bench.report import Figure, write_report
+from bench.report import Figure, say, write_report, write_section
 from bench.serving_load import Load, Result
 from bench.serving_servers import (
     BARE,
@@ -43,7 +43,6 @@ from bench.serving_servers import (
     Server,
     environment,
 )
-from bench.training import say
 from modelkit.artifact.native import load_native
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import (
@@ -55,8 +54,6 @@ from modelkit.contract.config import (
     VersionRef,
 )
 
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- serving: begin (written by make bench-serving) -->", "<!-- serving: end -->"
 START_SECONDS = 120.0
 SHAPES = ((1, 1), (1, 16), (100, 1), (100, 16))
 """Rows of a request, connections."""
@@ -125,7 +122,7 @@ def running(server: Server, model: Model, core: int) -> Iterator[tuple[Ports, Fo
             process = subprocess.Popen(
                 start.command,
                 env=environment(start, folder),
-                cwd=start.folder,
+                cwd=ROOT,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -299,8 +296,7 @@ def main(arguments: list[str]) -> int:
     if options.only:
         return 0
     if options.write:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        write_section("serving", text)
     figures = judge(results, footprints, models)
     write_report("serving", figures)
     return int(any(figure.met is False for figure in figures))

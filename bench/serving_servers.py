@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from devcluster.environments import locked_python
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import CaptureConfig, ServerConfig, StoreConfig, VersionRef
+from modelkit.serve.grpc.inference_pb2 import ModelInferRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "bench" / "peers"
@@ -55,7 +56,6 @@ class Start:
 
     command: list[str]
     environ: dict[str, str] = field(default_factory=dict)
-    folder: Path = ROOT
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,12 @@ def v2_request(model: Model, ports: Ports, rows: Matrix) -> str:
 
 
 def grpc_request(model: Model, ports: Ports, rows: Matrix) -> str:
-    """A ModelInferRequest with raw contents (field numbers of the Open Inference Protocol)."""
+    """A ModelInferRequest with raw contents."""
     del model, ports
-    shape = b"".join(_varint(size) for size in rows.shape)
-    tensor = _field(1, b"X") + _field(2, b"FP64") + _field(3, shape)
-    return b64encode(_field(1, NAME.encode()) + _field(5, tensor) + _field(7, rows.astype("<f8").tobytes())).decode()
+    tensor = ModelInferRequest.InferInputTensor(name="X", datatype="FP64", shape=rows.shape)
+    raw = rows.astype("<f8").tobytes()
+    request = ModelInferRequest(model_name=NAME, inputs=[tensor], raw_input_contents=[raw])
+    return b64encode(request.SerializeToString()).decode()
 
 
 def ours(name: str, sample_percent: int) -> Server:
@@ -190,16 +191,3 @@ def environment(start: Start, folder: Path) -> dict[str, str]:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     common = {"PATH": os.environ["PATH"], "HOME": str(folder), "ORT_DISABLE_TELEMETRY": "1", "TMPDIR": str(folder)}
     return {**common, **threads, **start.environ}
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 127:
-        encoded.append(number & 127 | 128)
-        number >>= 7
-    return bytes(encoded) + bytes([number])
-
-
-def _field(number: int, value: bytes) -> bytes:
-    """A length-delimited field of a protobuf message."""
-    return _varint(number << 3 | 2) + _varint(len(value)) + value

@@ -23,15 +23,13 @@ import numpy as np
 import pandas as pd
 from sklearn.datasets import load_breast_cancer, make_regression
 
-from bench.report import Figure, write_report
+from bench.report import Figure, say, write_report, write_section
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import CandidateConfig, DataConfig, StoreConfig, TrainerConfig
 from modelkit.contract.recipe import ExplainConfig, SearchParameterConfig, TuningConfig, ValidationConfig
 from modelkit.train.cores import available_cores, limit_native_threads
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- training: begin (written by make bench-training) -->", "<!-- training: end -->"
 GOAL_SECONDS = 3.0
 FOLDS, SEED = 5, 0
 CANDIDATES = 200
@@ -88,11 +86,6 @@ CASES = (
     Case("regression 50,000×30", regression, "HistGradientBoostingRegressor", False, {"max_iter": 30}),
     Case("categories 20,000×10", mixed, "LogisticRegression", True),
 )
-
-
-def say(text: str) -> None:
-    """Progress, on stderr: the table is the only output."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def run_process(command: list[str], environ: dict[str, str]) -> tuple[float, float, str]:
@@ -302,11 +295,7 @@ def main() -> int:
     say(machine)
     write_report("training", figures)
     if options.write:
-        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-        after = rest.split(END)[1]
-        PAGE.write_text(
-            f"{before}{BEGIN}\n{build_page(machine, options.repeats, rows, searches)}\n{END}{after}", encoding="utf-8"
-        )
+        write_section("training", build_page(machine, options.repeats, rows, searches))
     return int(any(figure.met is False for figure in figures))
 
 
