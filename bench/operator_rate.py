@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import psutil
 from bench.fleet import JOBS, TRAININGS, Fleet, connect
 from bench.report import Figure, say, write_report
 from devcluster.cluster import Cluster
+from devcluster.network import find_free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTROLLERS = "--controllers=serviceaccount-controller"
@@ -52,9 +52,7 @@ class Operator:
 
     def start(self) -> None:
         """Start it, as the same pod every time."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = find_free_port()
         images = {f"MODELLOOP_{kind}_IMAGE": f"registry.example/{kind}:1" for kind in ("TRAINER", "SERVER", "MONITOR")}
         environ = {
             "PATH": os.environ["PATH"],

@@ -43,6 +43,7 @@ from bench.serving_servers import (
     Server,
     environment,
 )
+from devcluster.network import find_free_port
 from modelkit.artifact.native import load_native
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import (
@@ -115,7 +116,7 @@ def train(title: str, frame: pd.DataFrame, estimator: str, params: dict[str, int
 def running(server: Server, model: Model, core: int) -> Iterator[tuple[Ports, Footprint]]:
     """A server that answers, on one core."""
     with tempfile.TemporaryDirectory() as name:
-        folder, ports = Path(name), Ports(free_port(), free_port(), free_port())
+        folder, ports = Path(name), Ports(find_free_port(), find_free_port(), find_free_port())
         start = server.start(model, ports, folder)
         with (folder / "log").open("wb") as log:
             began = time.perf_counter()
@@ -181,14 +182,6 @@ def send_load(load: Load, core: int | None) -> Result:
     if done.returncode != 0:
         raise RuntimeError(done.stderr[-1000:])
     return Result(**json.loads(done.stdout))
-
-
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def measure_memory(pid: int) -> float:

@@ -101,6 +101,13 @@ def is_port_free(port: int) -> bool:
     return True
 
 
+def find_free_port() -> int:
+    """A port of the loopback address that nobody listens on at the moment, as the system picks it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def read_networks() -> list[str]:
     """The networks of all addresses and routes of the host."""
     routes: list[dict[str, Any]] = json.loads(run("ip", "-json", "-4", "route", "show", "table", "all") or "[]")

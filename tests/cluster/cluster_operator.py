@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -11,16 +10,10 @@ from pathlib import Path
 
 import httpx
 
+from devcluster.network import find_free_port
 from tests.cluster.cluster_zygote import Zygote
 
 IMAGES = {kind: f"registry.example/modelloop-{kind}:test" for kind in ("trainer", "server", "monitor")}
-
-
-def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(kw_only=True)
@@ -36,7 +29,7 @@ class OperatorProcess:
     """Forks it when given; otherwise it is `python -m modelloop`."""
     overrides: dict[str, float] = field(default_factory=dict)
     extra: dict[str, str] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=find_free_port)
     _pid: int = 0
     _pidfd: int = -1
     _child: "subprocess.Popen[bytes] | None" = None

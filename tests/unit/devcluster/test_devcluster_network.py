@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devcluster.errors import DevClusterError
-from devcluster.network import LINK_COUNT, Link, choose_link, choose_ports, is_port_free
+from devcluster.network import LINK_COUNT, Link, choose_link, choose_ports, find_free_port, is_port_free
 
 numbers = st.sets(st.integers(0, LINK_COUNT - 1), max_size=LINK_COUNT - 1)
 
@@ -67,3 +67,7 @@ def test_no_free_port_is_an_error() -> None:
 def test_a_port_that_somebody_listens_on_is_not_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert not is_port_free(server.getsockname()[1])
+
+
+def test_a_port_that_is_found_is_free() -> None:
+    assert is_port_free(find_free_port())

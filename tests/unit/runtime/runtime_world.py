@@ -11,11 +11,12 @@ from typing import Any
 
 import httpx
 
+from devcluster.network import find_free_port
 from modelkit.contract.config import RuntimeConfig, ServerConfig, StoreConfig
 from modelkit.serve.runtime.fetch import fetch_for_runtime
 from modelkit.store.store import Store
 from tests.unit.serve.serve_models import Example, store_example
-from tests.unit.serve.serve_process import Pod, free_port, running_pod, server_config, start_pod, wait_ready
+from tests.unit.serve.serve_process import Pod, running_pod, server_config, start_pod, wait_ready
 
 PROGRAM = Path(__file__).parents[2] / "e2e" / "e2e_runtime_v1.py"
 
@@ -32,7 +33,7 @@ class World:
     @classmethod
     def of(cls, folder: Path, example: Example, protocol: str, **changes: Any) -> "World":
         """`changes` are of the RuntimeConfig, and `samples` and other files of the version (see store_example)."""
-        root, port, name = folder / "store", free_port(), example.signature.model
+        root, port, name = folder / "store", find_free_port(), example.signature.model
         files = {key: changes.pop(key) for key in ("samples", "signature") if key in changes}
         version = store_example(Store.open(StoreConfig(uri=f"file://{root}"), {}), example, **files)
         runtime = RuntimeConfig(address=f"http://127.0.0.1:{port}", protocol=protocol, model_name=name)
