@@ -104,6 +104,18 @@ class Api:
         """One object; raises ApiError 404."""
         return self.request("GET", RESOURCES[kind].path(namespace, name, subresource))
 
+    def evict(self, pod: Object) -> bool:
+        """Evict a pod as `kubectl drain` does; False when a disruption budget doesn't allow it now."""
+        metadata = {key: pod["metadata"][key] for key in ("name", "namespace")}
+        path = RESOURCES["Pod"].path(metadata["namespace"], metadata["name"], "eviction")
+        try:
+            self.request("POST", path, {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata})
+        except ApiError as exc:
+            if exc.status == httpx.codes.TOO_MANY_REQUESTS:
+                return False
+            raise
+        return True
+
     def find(self, kind: str, namespace: str | None, name: str) -> Object | None:
         """One object, or None."""
         try:

@@ -3,13 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 
-import httpx
 import pytest
 
 from devcluster.cluster import Cluster
 from modelloop.desired.labels import DEPLOYMENT, DIGEST
 from modelloop.desired.names import digest_label
-from tests.cluster.cluster_api import RESOURCES, Api, ApiError, Object, condition_of, wait_for
+from tests.cluster.cluster_api import Api, Object, condition_of, wait_for
 from tests.cluster.cluster_loop import (
     NAME,
     containers,
@@ -212,19 +211,6 @@ def test_what_a_user_has_made_under_the_same_name_is_left_alone_and_told(
 # -- evictions ----------------------------------------------------------------------------------------------------
 
 
-def evict(api: Api, pod: Object) -> bool:
-    """Evict a pod as `kubectl drain` does; False when a disruption budget doesn't allow it now."""
-    metadata = {key: pod["metadata"][key] for key in ("name", "namespace")}
-    path = RESOURCES["Pod"].path(metadata["namespace"], metadata["name"], "eviction")
-    try:
-        api.request("POST", path, {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata})
-    except ApiError as exc:
-        if exc.status == httpx.codes.TOO_MANY_REQUESTS:
-            return False
-        raise
-    return True
-
-
 def allowed(api: Api, namespace: str, number: int) -> int:
     """How many pods of a version may be evicted, once the disruption controller has seen its budget."""
     body = api.find(BUDGET, namespace, server_of(number))
@@ -241,10 +227,10 @@ def test_evictions_take_one_pod_at_a_time_and_wait_for_its_replacement(
     wait_for(lambda: allowed(api, namespace, 1) == 1, what="a budget that allows one")
     node.play(namespace, never_ready(1))
     first, second, third = pods_of(api, namespace, 1)
-    assert evict(api, first)
+    assert api.evict(first)
     wait_for(lambda: allowed(api, namespace, 1) == 0, what="a budget that is used up")
-    assert not evict(api, second)
-    assert not evict(api, third)
+    assert not api.evict(second)
+    assert not api.evict(third)
     replacement = wait_for(
         lambda: [
             pod for pod in pods_of(api, namespace, 1)
@@ -255,12 +241,12 @@ def test_evictions_take_one_pod_at_a_time_and_wait_for_its_replacement(
     wait_for(
         lambda: condition_of(api.get("Pod", namespace, replacement[0]["metadata"]["name"]), "Ready"), what="it runs"
     )
-    assert evict(api, replacement[0]), "a pod that isn't Ready serves nobody"
+    assert api.evict(replacement[0]), "a pod that isn't Ready serves nobody"
     wait_for(lambda: len(pods_of(api, namespace, 1)) == 3, what="another replacement")
     wait_for(lambda: allowed(api, namespace, 1) == 0, what="the same budget")
     make_ready(api, namespace, 1)
     wait_for(lambda: make_ready(api, namespace, 1) or allowed(api, namespace, 1) == 1, what="the budget again")
-    assert evict(api, second)
+    assert api.evict(second)
 
 
 def test_no_eviction_in_a_rollout_counts_the_pods_of_another_version(
@@ -271,22 +257,22 @@ def test_no_eviction_in_a_rollout_counts_the_pods_of_another_version(
     retrain(api, namespace)
     candidate_is_tried(api, namespace)
     wait_for(lambda: [allowed(api, namespace, n) for n in (1, 2)] == [0, 0], what="a budget of each version")
-    assert not any(evict(api, pod) for pod in pods_of(api, namespace, 1)), "the candidate's pods don't replace them"
-    assert evict(api, pods_of(api, namespace, 2)[0])
+    assert not any(api.evict(pod) for pod in pods_of(api, namespace, 1)), "the candidate's pods don't replace them"
+    assert api.evict(pods_of(api, namespace, 2)[0])
     wait_for(lambda: len(pods_of(api, namespace, 2)) == 2, what="its replacement")
     wait_for(
         lambda: make_ready(api, namespace, 2) or number_of(api.get("ModelDeployment", namespace, NAME), "stable") == 2,
         what="the promotion",
     )
     wait_for(lambda: allowed(api, namespace, 2) == 0, what="a budget that has counted")
-    assert not any(evict(api, pod) for pod in pods_of(api, namespace, 2)), "those of the previous version neither"
+    assert not any(api.evict(pod) for pod in pods_of(api, namespace, 2)), "those of the previous version neither"
 
 
 def test_a_single_pod_holds_up_no_drain(api: Api, namespace: str, start: Start) -> None:
     start()
     assert api.list(BUDGET, namespace) == []
     (pod,) = pods_of(api, namespace, 1)
-    assert evict(api, pod)
+    assert api.evict(pod)
     wait_for(lambda: is_ready(api.get("ModelDeployment", namespace, NAME)), what="a Ready deployment")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-Row = dict[str, float]
+from tests.e2e.e2e_traffic import Row
 
 _THREADS = 4
 _TOKENS = (

@@ -3,25 +3,18 @@
 import http.client
 import json
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
-from tests.cluster.cluster_api import ApiError
+from tests.cluster.cluster_api import wait_for
 from tests.e2e.e2e_attacks import Slow, measure_p99, send_mutations
 from tests.e2e.e2e_manifests import build_deployment, build_secret, build_training
 from tests.e2e.e2e_space import Space
 from tests.e2e.e2e_traffic import Load, read_patients
+from tests.unit.serve.serve_certificates import make_pair
 
 NAME, SECURED, ATTACKED = "clinic", "secured", "attacked"
 TOKEN = "a-token-of-the-test"
@@ -32,32 +25,13 @@ SLOW_CONNECTIONS = 1_000
 LIMIT_CODES = {503, 504}
 
 
-def self_signed(name: str) -> dict[str, str]:
-    """A certificate for `name` and its key, in PEM, as kubernetes.io/tls has them."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return {"tls.crt": certificate.public_bytes(Encoding.PEM).decode(), "tls.key": private.decode()}
-
-
-CERTIFICATE = self_signed(SECURED)
+CERTIFICATE, KEY = (part.decode() for part in make_pair(SECURED))
 
 
 def prepare(space: Space) -> None:
     space.apply(build_training(NAME), build_deployment(NAME, replicas=2))
-    space.apply({**build_secret("certificate", CERTIFICATE), "type": "kubernetes.io/tls"})
+    certificate = build_secret("certificate", {"tls.crt": CERTIFICATE, "tls.key": KEY})
+    space.apply({**certificate, "type": "kubernetes.io/tls"})
     space.apply(build_secret("tokens", {"team": TOKEN}))
     tls, auth = {"secretName": "certificate"}, {"secretName": "tokens"}
     space.apply(build_deployment(SECURED, NAME, tls=tls, auth=auth))
@@ -77,12 +51,9 @@ def load(address: str) -> Iterator[Load]:
     """Constant load; no request of it may fail."""
     with Load(address, ROWS) as load:
         yield load
-        before = load.tally.requests
-        deadline = time.monotonic() + 10
-        while load.tally.requests < before + 100 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        enough = load.tally.requests + 100
+        wait_for(lambda: load.tally.requests >= enough, 10, what="a hundred more requests")
     load.require_no_failure()
-    assert load.tally.requests >= before + 100
 
 
 def serving(space: Space) -> dict[str, Any]:
@@ -122,22 +93,14 @@ def test_no_request_fails_when_all_pods_are_evicted_as_a_node_drain_does(space: 
     old = serving(space)
     refused = 0
     for pod in old.values():
-        name = pod["metadata"]["name"]
-        path = f"/api/v1/namespaces/{space.name}/pods/{name}/eviction"
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": space.name}}
 
-        def evicted(path: str = path, body: dict[str, Any] = body) -> bool:
+        def evicted(pod: dict[str, Any] = pod) -> bool:
             nonlocal refused
-            try:
-                space.api.request("POST", path, body)
-            except ApiError as exc:
-                if exc.status != httpx.codes.TOO_MANY_REQUESTS:
-                    raise
-                refused += 1
-                return False
-            return True
+            done = space.api.evict(pod)
+            refused += not done
+            return done
 
-        space.wait(evicted, f"the eviction of {name}")
+        space.wait(evicted, f"the eviction of {pod['metadata']['name']}")
     wait_replaced(space, old)
     assert refused > 0, "the budget must have held back the second eviction while the first was made good"
 
@@ -146,7 +109,7 @@ def test_tls_and_a_token_are_asked_of_clients_but_not_of_probes(space: Space) ->
     space.wait_condition("ModelDeployment", SECURED)
     ports = {port["name"]: port for port in space.get("Service", SECURED)["spec"]["ports"]}
     (port,) = [port["nodePort"] for name, port in ports.items() if name != "grpc"]
-    context = ssl.create_default_context(cadata=CERTIFICATE["tls.crt"])
+    context = ssl.create_default_context(cadata=CERTIFICATE)
     context.check_hostname = False
     host = space.kube.environment.node_address
     body = json.dumps({"features": [ROWS[0]]})
