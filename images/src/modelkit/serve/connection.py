@@ -15,7 +15,6 @@ from modelkit.serve.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
     HeadTimeoutError,
-    HeadTooLargeError,
     OverloadedError,
     RequestError,
 )
@@ -23,7 +22,7 @@ from modelkit.serve.exchange import Answerer, Exchange
 from modelkit.serve.head import Head
 from modelkit.serve.hub import KEEP_ALIVE_SECONDS, LINGER_SECONDS, WRITE_SECONDS, Hub
 from modelkit.serve.message import CONTINUE, error_response, render_response
-from modelkit.serve.reader import RequestReader
+from modelkit.serve.reader import RequestReader, head_too_large
 from modelkit.serve.routes import Response
 from modelkit.serve.stage import BETWEEN, BODY, HEAD, NOTHING
 from modelkit.serve.streaming import Outflow, Stream
@@ -49,6 +48,7 @@ class Connection(asyncio.Protocol):
         self._stage = BETWEEN
         self._raw = 0
         """Bytes since the head's, or the body's, beginning."""
+        self._max_raw = _CHUNK_OVERHEAD * self._limits.max_body_bytes + self._limits.max_header_bytes
         self._current: Exchange | None = None
         self._parts: list[bytes] = []
         self._size = 0
@@ -100,7 +100,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Some bytes came."""
         if self._stage is NOTHING:
-            self._discard(len(data))
+            self._raw += len(data)
+            if self._raw > _DISCARD_BYTES:
+                self.abort()
             return
         if self._stage is BETWEEN:
             self._stage, self._raw = HEAD, 0
@@ -110,10 +112,8 @@ class Connection(asyncio.Protocol):
         if refusal is not None and self._stage is not NOTHING:
             self._refuse(refusal)
         elif self._stage is HEAD and self._raw > self._limits.max_header_bytes:
-            self._refuse(
-                HeadTooLargeError(f"the head has more than the limit of {self._limits.max_header_bytes} bytes")
-            )
-        elif self._stage is BODY and self._raw > self._max_raw():
+            self._refuse(head_too_large(self._limits.max_header_bytes))
+        elif self._stage is BODY and self._raw > self._max_raw:
             self._refuse(self._too_large())
         if self._waiting:
             self._advance()
@@ -140,6 +140,10 @@ class Connection(asyncio.Protocol):
         self._is_stalled = False
         if self._outflow is not None:
             self._outflow.resume()
+        if self._is_ended:
+            if not self._transport.is_closing():
+                self._linger()
+            return
         self._renew_deadline()
         self._advance()
 
@@ -194,11 +198,11 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """See hub.Timed."""
-        if self._is_stalled or self._stage is NOTHING or self._is_lost:
+        if self._is_stalled or self._is_lost or self._transport.is_closing():
             self.abort()
         elif self._stage is BODY:
             self._refuse(BodyTimeoutError(f"the body didn't arrive within {self._limits.body_seconds:g} s"))
-        elif self._stage is HEAD or self._is_fresh:
+        elif self._stage is HEAD or (self._stage is BETWEEN and self._is_fresh):
             self._refuse(HeadTimeoutError(f"no request arrived within {self._limits.header_seconds:g} s"))
         else:
             self._close()
@@ -246,19 +250,8 @@ class Connection(asyncio.Protocol):
         self._waiting.append(exchange)
         self._advance()
 
-    def _head_too_large(self) -> RequestError:
-        return HeadTooLargeError(f"the head has more than the limit of {self._limits.max_header_bytes} bytes")
-
     def _too_large(self) -> RequestError:
         return BodyTooLargeError(f"the body has more than the limit of {self._limits.max_body_bytes} bytes")
-
-    def _max_raw(self) -> int:
-        return _CHUNK_OVERHEAD * self._limits.max_body_bytes + self._limits.max_header_bytes
-
-    def _discard(self, size: int) -> None:
-        self._raw += size
-        if self._raw > _DISCARD_BYTES:
-            self.abort()
 
     def _advance(self) -> None:
         """Look at further requests and write what is answered, until there is nothing more to do."""
@@ -333,8 +326,7 @@ class Connection(asyncio.Protocol):
             self._hold()
             return
         if self._is_held and not self._is_stalled:
-            self._is_held = False
-            self._transport.resume_reading()
+            self._resume_reading()
             self._renew_deadline()
         if self._order:
             return
@@ -363,6 +355,11 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
             self.deadline = inf
 
+    def _resume_reading(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._transport.resume_reading()
+
     def _renew_deadline(self) -> None:
         now, limits = self._hub.loop.time(), self._limits
         if self._stage is HEAD:
@@ -375,14 +372,22 @@ class Connection(asyncio.Protocol):
             self.deadline = inf
 
     def _end(self) -> None:
-        """The last answer is written: wait a little for a client that is still sending, so that it gets to see it."""
+        """The last answer is written."""
         self._stage, self._is_ended = NOTHING, True
         self._reader.stop()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Wait a little for a client that is still sending, so that it gets to see the answer, once it reads it."""
+        if self._is_stalled:
+            return
         if not self._transport.can_write_eof():
             # TLS ends with an exchange of its own, until which it reads what still comes.
             self._close()
             return
-        self._transport.write_eof()
+        self._resume_reading()
         self.deadline = self._hub.loop.time() + LINGER_SECONDS
 
     def _close(self) -> None:

@@ -140,7 +140,7 @@ class RequestReader:
     def _check_size(self) -> None:
         size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
         if size > self._max_header_bytes:
-            raise HeadTooLargeError(f"the head has more than the limit of {self._max_header_bytes} bytes")
+            raise head_too_large(self._max_header_bytes)
 
     def _describe_broken(self) -> RequestError:
         """What to say to bytes that llhttp doesn't take."""
@@ -148,3 +148,8 @@ class RequestReader:
         if len(codings) == 1 and b"chunked" not in (part.strip(b" \t").lower() for part in codings[0].split(b",")):
             return UnknownCodingError("the only Transfer-Encoding that is known is chunked")
         return BadFramingError("the bytes aren't an HTTP/1.1 request (RFC 9112)")
+
+
+def head_too_large(limit: int) -> HeadTooLargeError:
+    """An error for a head of more than `limit` bytes."""
+    return HeadTooLargeError(f"the head has more than the limit of {limit} bytes")
