@@ -5,6 +5,7 @@ import json
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -132,6 +133,23 @@ def bomb(size: int, name: str = "0.npy") -> bytes:
                 entry.write(bytes(2**20))
         result.writestr("schema.json", "{}")
     return target.getvalue()
+
+
+def disguised(size: int, said: int) -> bytes:
+    """An archive with an array file of `size` zeros that says that it has `said`, and has their checksum."""
+    changed = bytearray(archive(array("0.npy"), {"0.npy": bytes(size)}))
+    at = changed.rindex(b"PK\x01\x02")
+    changed[at + 16 : at + 20] = struct.pack("<I", zlib.crc32(bytes(said)))
+    changed[at + 24 : at + 28] = struct.pack("<I", said)
+    return bytes(changed)
+
+
+def damaged_sparse() -> bytes:
+    """A sparse matrix whose compressed bytes are none."""
+    data = bytearray(zipped({"schema.json": b"{}", "0.npz": zipped({"data.npy": bytes(100)})}))
+    at = data.index(b"0.npz") + len("0.npz")
+    data[at : at + 8] = b"\xff" * 8
+    return bytes(data)
 
 
 def huge_array() -> bytes:
@@ -262,6 +280,8 @@ def broken_archives(canary: Path) -> dict[str, bytes]:
         "a schema that is no JSON": zipped({"schema.json": b"\xff{"}),
         "a bomb": bomb(300 * 2**20),
         "a bomb in a sparse matrix": zipped({"schema.json": b"{}", "0.npz": bomb(300 * 2**20, "data.npy")}),
+        "a bomb that says it is small": disguised(64 * 2**20, 100),
+        "damaged compression": damaged_sparse(),
         "an array that isn't there": archive(array("0.npy")),
         "an array of 8 PiB": archive(array("0.npy"), {"0.npy": huge_array()}),
         "a deep schema": zipped({"schema.json": nested(20_000).encode()}),

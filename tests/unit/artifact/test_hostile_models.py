@@ -2,6 +2,7 @@
 
 import functools
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_a_name_that_comes_twice_is_refused() -> None:
         data = hostile.entries("schema.json")
     with pytest.raises(ArtifactError, match="a name comes twice"):
         loads_native(data)
+
+
+def test_an_entry_that_says_a_smaller_size_is_not_unfolded() -> None:
+    data = hostile.disguised(64 * 2**20, 100)
+    tracemalloc.start()
+    try:
+        # The checksum is that of what is said: the reader alone would give it out as whole.
+        with pytest.raises(ArtifactError, match=r"doesn't load|unfolds to more than it says"):
+            loads_native(data)
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_real_model_may_unfold_to_much_more_than_its_size() -> None:

@@ -10,6 +10,8 @@ import io
 import re
 import stat
 import zipfile
+import zlib
+from copy import copy
 
 from modelkit.artifact.version import ArtifactError
 from modelkit.contract.files import MODEL_SKOPS
@@ -24,6 +26,7 @@ fifth or tenth, a bomb to a thousandth."""
 _NAME = re.compile(r"[0-9A-Za-z_-]{1,64}\.(npy|npz|bin|json)")
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
+_PART_BYTES = 1_048_576
 _TYPE_BITS = 16
 """Where a Unix mode lies in an entry's external attributes."""
 
@@ -32,7 +35,7 @@ def check_archive(data: bytes) -> None:
     """Raise ArtifactError for what isn't an archive as skops writes it, or would unfold beyond all measure."""
     try:
         _check(data, max(MAX_ALWAYS, MAX_RATIO * len(data)), is_nested=False)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OSError, EOFError) as exc:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OSError, EOFError, zlib.error) as exc:
         raise ArtifactError(
             f"{MODEL_SKOPS} doesn't load: it isn't an archive that can be read ({type(exc).__name__}); train again"
         ) from exc
@@ -52,12 +55,30 @@ def _check(data: bytes, budget: int, *, is_nested: bool) -> int:
             budget -= entry.file_size
         if budget < 0:
             raise _refused("it unfolds to far more than its own size")
-        if not is_nested:
-            for name in names:
-                if name.endswith(".npz"):
-                    # `read` gives at most the declared size, which was counted.
-                    budget = _check(archive.read(name), budget, is_nested=True)
+        for entry in entries:
+            is_archive = not is_nested and entry.filename.endswith(".npz")
+            content = _unfold(archive, entry, is_kept=is_archive)
+            if is_archive:
+                budget = _check(content, budget, is_nested=True)
     return budget
+
+
+def _unfold(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, *, is_kept: bool) -> bytes:
+    """The content of an entry, empty unless `is_kept`; raises ArtifactError when it is more than the entry says.
+
+    Whoever reads such an entry whole unfolds all of it, up to 2 GiB, before it is cut to the size that was said.
+    """
+    wide = copy(entry)
+    wide.file_size += 1  # Else the archive's reader would cut it here too.
+    content, size = io.BytesIO(), 0
+    with archive.open(wide) as file:
+        while part := file.read(_PART_BYTES):
+            size += len(part)
+            if size > entry.file_size:
+                raise _refused(f"the entry {entry.filename} unfolds to more than it says")
+            if is_kept:
+                content.write(part)
+    return content.getvalue()
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
