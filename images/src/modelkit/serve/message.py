@@ -127,6 +127,13 @@ def parse_head(
     )
 
 
+def origin_form(target: bytes) -> bytes:
+    """A request's target without the scheme and host that it may begin with (RFC 9112, section 3.2.2)."""
+    if target[:1] == b"/" or (absolute := _ABSOLUTE.match(target)) is None:
+        return target
+    return target[absolute.end() :] or b"/"
+
+
 def check_media(head: Head) -> None:
     """Raise UnsupportedMediaTypeError unless the body is said to be JSON, plain or in gzip, or nothing is said.
 
@@ -239,11 +246,9 @@ def _is_chunked(codings: list[bytes] | None, version: str) -> bool:
 
 def _parse_path(target: bytes) -> str:
     """The path that is asked for; empty for a target that has none, such as `*`."""
+    target = origin_form(target)
     if target[:1] != b"/":
-        absolute = _ABSOLUTE.match(target)
-        if absolute is None:
-            return ""
-        target = target[absolute.end() :] or b"/"
+        return ""
     path = target.partition(b"?")[0]
     if b"%" in path:
         path = unquote_to_bytes(path)

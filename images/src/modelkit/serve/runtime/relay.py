@@ -5,11 +5,11 @@ by piece as they come. What a client doesn't read isn't read from the runtime ei
 """
 
 import asyncio
-import re
 from collections.abc import Callable
 
 from modelkit.contract.config import RuntimeConfig
 from modelkit.serve.errors import InferenceTimeoutError, RuntimeAnswerError, RuntimeUnavailableError
+from modelkit.serve.message import origin_form
 from modelkit.serve.question import Request
 from modelkit.serve.routes import Response
 from modelkit.serve.runtime.pool import READ_BYTES, Connection, Pool, feed
@@ -19,7 +19,6 @@ from modelkit.serve.streaming import Stream
 MAX_WHOLE_BYTES = 262_144
 """Answers that say that they are longer are passed on piece by piece."""
 _OCTETS = b"application/octet-stream"
-_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 _SET_BY_US = frozenset({b"content-type", b"x-request-id", b"traceparent", b"tracestate"})
 """Headers of an answer that the server writes itself."""
 
@@ -46,8 +45,7 @@ class Relay:
         assert head is not None, "it came by HTTP"
         headers = [item for item in end_to_end(head.headers) if item[0] not in self._dropped]
         headers.append((b"x-request-id", request.id.encode("ascii")))
-        target = _ABSOLUTE.sub(b"", head.target, count=1) or b"/"
-        data = build_request(head.method, target, self._place.encode("ascii"), headers, request.body)
+        data = build_request(head.method, origin_form(head.target), self._place.encode("ascii"), headers, request.body)
         try:
             async with asyncio.timeout(self._seconds):
                 connection, answer = await self._pool.send(data, head.method)
