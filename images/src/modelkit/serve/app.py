@@ -152,12 +152,16 @@ class App:
             finally:
                 if stream is not None:
                     stream.close()
-                self.engine.leave(ticket)
+
+        def leave(task: asyncio.Task[None]) -> None:
+            # Here, because a task that is cancelled before it begins runs nothing of its own.
+            self._tasks.discard(task)
+            self.engine.leave(ticket)
 
         ticket = self.engine.enter(ignore_outcome)
         exchange.task = task = asyncio.get_running_loop().create_task(run())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(leave)
 
     def _answered(self, exchange: Exchange, outcome: Outcome) -> None:
         if not isinstance(outcome, Answered):
