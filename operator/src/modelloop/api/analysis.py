@@ -151,7 +151,8 @@ class Analysis(ApiModel):
         Field(
             ge=1,
             le=10_000_000,
-            description="Requests that both versions must have scored in a step, where they do; fewer are Inconclusive.",
+            description="Requests that both versions must have scored in a step, where they do; fewer are "
+            "Inconclusive.",
         ),
     ] = 30
     false_rollback_rate: Annotated[

@@ -31,3 +31,18 @@ class CheckResult:
     high: float | None = None
     samples: int = 0
     message: str = ""
+
+
+def number(value: float | None) -> str:
+    """As in messages."""
+    return "nothing" if value is None else f"{value:.4g}"
+
+
+def percent(share: float) -> str:
+    """As in messages."""
+    return f"{100 * share:.3g} %"
+
+
+def seconds(duration: float) -> str:
+    """As in messages."""
+    return f"{duration:.3g} s" if duration >= 1 else f"{1000 * duration:.3g} ms"

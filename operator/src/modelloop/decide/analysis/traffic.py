@@ -1,0 +1,105 @@
+"""Checks of the candidate's answers as such: whether there are enough, and how many it couldn't give."""
+
+import math
+
+from modelloop.api.analysis import Analysis, Verdict
+from modelloop.decide.analysis.confidence import Proportion
+from modelloop.decide.analysis.measurements import Measurements
+from modelloop.decide.analysis.result import CheckName, CheckResult, percent
+
+
+def requests_of(measured: Measurements) -> int:
+    """What the candidate was asked. A request may be asked and compared at once: none counts twice."""
+    return max(measured.candidate.asked, _copies(measured))
+
+
+def check_traffic(measured: Measurements, settings: Analysis) -> CheckResult:
+    """Whether there is anything to judge by: reports that make sense, of enough requests."""
+    found, wanted = requests_of(measured), settings.min_requests
+    verdict: Verdict = "Inconclusive"
+    if measured.problem:
+        verdict, message = "Error", f"the pods' reports make no sense: {measured.problem}"
+    elif not measured.pods:
+        verdict, message = "Error", "no pod reports what is measured in this step"
+    elif not _is_finite(measured):
+        message = "the predictions can't be compared: their sums aren't finite numbers"
+    elif found < wanted:
+        message = f"{found} requests; {wanted} are wanted"
+    else:
+        verdict, message = "Successful", f"{found} requests"
+    samples = 0 if measured.problem else found
+    return CheckResult(
+        name=CheckName.TRAFFIC, verdict=verdict, value=samples, limit=wanted, samples=samples, message=message
+    )
+
+
+def check_success_ratio(measured: Measurements, settings: Analysis, alpha: float) -> CheckResult:
+    """Whether the candidate answers what it is asked.
+
+    Requests of its own and copies for comparison are tested apart, each at half the level: a request may be both.
+    """
+    side, limit = measured.candidate, 1 - settings.min_success_ratio
+    streams = [
+        (Proportion(failures, total, limit), what)
+        for failures, total, what in (
+            (side.asked - side.answered, side.asked, "requests"),
+            (measured.pairs.failed, _copies(measured), "compared requests"),
+        )
+        if total > 0
+    ]
+    if not streams:
+        message = f"no request; {percent(settings.min_success_ratio)} must be answered"
+        if side.skipped:
+            message += f"; {side.skipped} weren't sent"
+        return CheckResult(
+            name=CheckName.SUCCESS_RATIO, verdict="Inconclusive", limit=settings.min_success_ratio, message=message
+        )
+    worst, what = max(streams, key=lambda stream: (stream[0].is_above(alpha / 2), stream[0].value))
+    bounds = worst.bounds(alpha / 2)
+    unsent = (side.asked - side.answered + side.skipped) / (side.asked + side.skipped or 1)
+    verdict: Verdict = "Successful"
+    if worst.is_above(alpha / 2):
+        verdict = "Failed"
+    elif worst.value > limit or unsent > limit:
+        verdict = "Inconclusive"
+    message = (
+        f"{percent(1 - worst.value)} of {worst.n:.0f} {what} answered, at least {percent(settings.min_success_ratio)} "
+        f"is wanted{_kinds(measured) if worst.k else ''}"
+    )
+    if verdict == "Inconclusive" and worst.value > limit:
+        message += "; that may still be chance"
+    if side.skipped:
+        message += f"; {side.skipped} requests weren't sent because it failed too often in a row or had too much to do"
+    return CheckResult(
+        name=CheckName.SUCCESS_RATIO,
+        verdict=verdict,
+        value=1 - worst.value,
+        limit=settings.min_success_ratio,
+        low=1 - bounds.high,
+        high=1 - bounds.low,
+        samples=int(worst.n),
+        message=message,
+    )
+
+
+def _copies(measured: Measurements) -> int:
+    return max(measured.pairs.requests, measured.pairs.failed)
+
+
+def _kinds(measured: Measurements) -> str:
+    kinds = [f"{count} {kind}" for kind, count in sorted(measured.candidate.failures.items()) if count]
+    return f" ({', '.join(kinds[:8])})" if kinds else ""
+
+
+def _is_finite(measured: Measurements) -> bool:
+    pairs, labels = measured.pairs, measured.labels
+    return all(
+        math.isfinite(value)
+        for value in (
+            pairs.shift_sum,
+            pairs.shift_squares,
+            labels.candidate_loss,
+            labels.stable_loss,
+            labels.difference_squares,
+        )
+    )
