@@ -1,5 +1,6 @@
 """In-process servers of real versions, asked over loopback."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -14,11 +15,14 @@ import pytest
 from modelkit.contract.config import CaptureConfig, LimitsConfig, StoreConfig
 from modelkit.serve.app import App
 from modelkit.serve.auth import Auth
+from modelkit.serve.batch import Batch
 from modelkit.serve.engine import Engine
 from modelkit.serve.loading import LoadedVersion, load_version
+from modelkit.serve.model import Answer
 from modelkit.serve.server import Server
 from modelkit.serve.settings import Settings
 from modelkit.serve.tls import Certificate
+from modelkit.serve.warmup import Cost
 from modelkit.store.store import Store
 from tests.unit.serve.serve_loopback import Loopback, running
 from tests.unit.serve.serve_models import Example, store_example
@@ -51,6 +55,19 @@ class Served:
 
 
 Serve = Callable[..., Served]
+
+
+def slow_down(served: Served) -> threading.Event:
+    """Make the version answer only after the event, and look expensive enough for a thread."""
+    release, predict = threading.Event(), served.version.service.model.predict
+
+    def wait(batch: Batch) -> Answer:
+        release.wait(20)
+        return predict(batch)
+
+    served.version.service.model.predict = wait  # type: ignore[method-assign]
+    served.app.engine.cost = Cost(fixed=1.0, per_row=0.0)
+    return release
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import asyncio
 import re
 import select
 import socket
-import threading
 import zlib
 
 import pytest
@@ -12,8 +11,7 @@ import pytest
 from modelkit.contract.config import CaptureConfig, LimitsConfig
 from modelkit.serve.batch import Batch
 from modelkit.serve.model import Answer
-from modelkit.serve.warmup import Cost
-from tests.unit.serve.conftest import Serve, Served
+from tests.unit.serve.conftest import Serve, slow_down
 from tests.unit.serve.serve_models import cancer, iris
 
 
@@ -89,19 +87,6 @@ def test_a_body_without_length_is_refused_as_soon_as_it_is_too_long(serve: Serve
         while not select.select([connection], [], [], 0)[0]:
             connection.sendall(b"1000\r\n" + b" " * 4096 + b"\r\n")
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
-
-
-def slow_down(served: Served) -> threading.Event:
-    """Make the version answer only after the event, and look expensive enough for a thread."""
-    release, predict = threading.Event(), served.version.service.model.predict
-
-    def wait(batch: Batch) -> Answer:
-        release.wait(20)
-        return predict(batch)
-
-    served.version.service.model.predict = wait  # type: ignore[method-assign]
-    served.app.engine.cost = Cost(fixed=1.0, per_row=0.0)
-    return release
 
 
 async def test_more_requests_at_once_than_the_limit_are_a_503_with_retry_after(serve: Serve) -> None:

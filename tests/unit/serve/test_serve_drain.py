@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,12 +9,9 @@ from contextlib import suppress
 import pytest
 
 from modelkit.contract.config import LimitsConfig
-from modelkit.serve.batch import Batch
 from modelkit.serve.drain import Drain
-from modelkit.serve.model import Answer
 from modelkit.serve.server import Server
-from modelkit.serve.warmup import Cost
-from tests.unit.serve.conftest import Serve, Served
+from tests.unit.serve.conftest import Serve, slow_down
 from tests.unit.serve.serve_models import iris
 from tests.unit.serve.serve_sockets import (
     BODY,
@@ -37,19 +33,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-def slow_down(served: Served) -> threading.Event:
-    """The model answers only after the event."""
-    release, predict = threading.Event(), served.version.service.model.predict
-
-    def wait(batch: Batch) -> Answer:
-        release.wait(10)
-        return predict(batch)
-
-    served.version.service.model.predict = wait  # type: ignore[method-assign]
-    served.app.engine.cost = Cost(fixed=1.0, per_row=0.0)
-    return release
 
 
 def is_closed(port: int) -> bool:
