@@ -1,7 +1,9 @@
 """Questions that wait together: one call of the model, each its own answer, and only the guilty one fails."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -233,6 +235,26 @@ async def test_what_was_cancelled_before_it_began_is_not_asked(
     await first
     await asyncio.wait_for(_until_idle(engine), 5)
     assert model.calls == [1]
+
+
+async def test_rows_that_nobody_waits_for_are_not_kept_until_their_time_is_over(
+    served: Served, model: Watched, pool: ThreadPoolExecutor
+) -> None:
+    engine = engine_of(served, pool, DEAR)
+    model.release.clear()
+    begun = asyncio.ensure_future(engine.ask(question(served.example, 0, 1)))
+    await asyncio.sleep(0.01)
+    asked = question(served.example, 1, 1)
+    rows = weakref.ref(asked.batch.columns[0] if asked.batch.matrix is None else asked.batch.matrix)
+    waiting = asyncio.ensure_future(engine.ask(asked))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    del asked, waiting
+    gc.collect()
+    assert rows() is None
+    model.release.set()
+    await begun
 
 
 async def test_large_bodies_are_parsed_on_a_thread_and_their_errors_come_back(

@@ -47,11 +47,13 @@ class Ticket:
 
     def abandon(self) -> None:
         """The client went away: `done` is never called, and what hasn't begun isn't done."""
-        self._done = None
+        self._done = self.question = None
 
     def finish(self, outcome: Outcome) -> None:
         """Tell the outcome, once."""
         done, self._done = self._done, None
+        # Its rows needn't wait with it until its time would have been over.
+        self.question = None
         if done is not None:
             done(outcome)
 
