@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from modelkit.serve.errors import RequestError
+
 _END = b"0\r\n\r\n"
 
 
@@ -58,9 +60,11 @@ class Outflow:
             if self._is_chunked:
                 self._write(_END)
             is_whole = True
-        except Exception:  # noqa: BLE001 - the edge: the client must get to know, whatever it was
-            # The answer's head is long gone: that its end is missing is all that can be told.
-            is_whole = False
+        except (RequestError, OSError):
+            pass  # The answer's head is long gone: that its end is missing is all that can be told.
+        except Exception as exc:  # noqa: BLE001 - the edge: the client must get to know, whatever it was
+            context = {"message": "a streamed answer failed", "exception": exc}
+            asyncio.get_running_loop().call_exception_handler(context)
         finally:
             self._stream.close()
         self._done(is_whole)
