@@ -114,6 +114,14 @@ def read_manifest_bytes(store: Store, ref: VersionRef) -> bytes:
     return data
 
 
+def read_manifest_of(store: Store, ref: VersionRef) -> Manifest:
+    """As `read_manifest` of the version, which must be there: raises VersionNotFoundError too."""
+    manifest = read_manifest(store, ref.path, ref.digest)
+    if manifest is None:
+        raise _not_found(store, ref)
+    return manifest
+
+
 def fetch_version(store: Store, ref: VersionRef, target: Path, *, without: Collection[str] = ()) -> Path:
     """Copy the version, `without` some of its files, to the folder `target` (made when missing) and return it.
 
@@ -121,9 +129,7 @@ def fetch_version(store: Store, ref: VersionRef, target: Path, *, without: Colle
     written. What other frameworks keep below `model` stays in the store: nothing here reads it. Raises
     VersionNotFoundError, DigestMismatchError, ArtifactError or StoreError.
     """
-    manifest = read_manifest(store, ref.path, ref.digest)
-    if manifest is None:
-        raise _not_found(store, ref)
+    manifest = read_manifest_of(store, ref)
     target.mkdir(parents=True, exist_ok=True)
     for name, entry in manifest.files.items():
         if "/" not in name and name not in without:

@@ -24,7 +24,7 @@ from modelkit.artifact.version import (
     FileEntry,
     Manifest,
     VersionNotFoundError,
-    read_manifest,
+    read_manifest_of,
 )
 from modelkit.contract import files
 from modelkit.contract.config import RuntimeConfig, ServerConfig, VersionRef
@@ -71,11 +71,7 @@ def fetch_for_runtime(config: ServerConfig, store: Store, folder: Path) -> Path:
     runtime = _runtime_of(config)
     if config.public_key is not None:
         verify_version(store, config.version, Path(config.public_key))
-    manifest = read_manifest(store, config.version.path, config.version.digest)
-    if manifest is None:
-        raise VersionNotFoundError(
-            f"there is no complete version at {store.uri}/{config.version.path}; train again or name another version"
-        )
+    manifest = read_manifest_of(store, config.version)
     places = lay_out(manifest.files, runtime.model_name, config.version.number)
     try:
         shutil.rmtree(folder / runtime.model_name, ignore_errors=True)

@@ -21,8 +21,9 @@ from modelkit.artifact.signature import Signature
 from modelkit.serve.batch import Batch, show
 from modelkit.serve.errors import RuntimeAnswerError
 from modelkit.serve.runtime.columns import DATATYPES, FLOATS, INTEGERS, Cells, narrow
-from modelkit.serve.runtime.forms import OWN_DATATYPES, Form, mismatch, parse_answer
+from modelkit.serve.runtime.forms import Form, mismatch, parse_answer
 from modelkit.serve.runtime.outputs import Output
+from modelkit.serve.v2_tensors import DATATYPES as OWN_DATATYPES
 
 Outputs = tuple[str, ...]
 

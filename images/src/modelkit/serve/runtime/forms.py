@@ -1,6 +1,5 @@
 """How one runtime is asked: what every protocol's form has in common."""
 
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import orjson
@@ -8,11 +7,6 @@ import orjson
 from modelkit.serve.batch import Batch
 from modelkit.serve.errors import ModelUnusableError, RuntimeAnswerError
 from modelkit.serve.runtime.outputs import Output
-
-OWN_DATATYPES = MappingProxyType(
-    {"float64": "FP64", "int64": "INT64", "bool": "BOOL", "string": "BYTES", "datetime": "BYTES"}
-)
-"""Of the signature's columns, for a runtime that doesn't say what it takes."""
 
 
 class Form(Protocol):
