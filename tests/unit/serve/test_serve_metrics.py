@@ -20,6 +20,7 @@ from modelkit.contract.files import PROFILE
 from modelkit.data.profile import build_profile
 from modelkit.serve.instruments import Buckets
 from modelkit.serve.metrics import ServerMetrics, StreamMetrics, prediction_edges
+from modelkit.serve.rollout.metrics import RouteMetrics
 from tests.unit.serve.conftest import Serve
 from tests.unit.serve.serve_models import iris
 
@@ -210,6 +211,11 @@ def test_the_documentation_lists_every_metric_with_its_type_and_labels() -> None
     metrics.observe_request("predict", 200, 0.001)
     metrics.observe_rejection("Overloaded")
     StreamMetrics(metrics, "requests")
+    route = RouteMetrics(metrics.registry)
+    route.count_request("other", "Answered")
+    route.count_copy("Compared")
+    route.count_labels("Joined", 1)
+    route.observe("other", 0.001)
     metrics.watch_queue("requests", lambda: 0)
     expected = {}
     for family in metrics.registry.collect():

@@ -82,9 +82,11 @@ class SideReport:
     failures: Mapping[str, int] = field(default_factory=dict)
     """asked - answered, by kind: Refused (4xx where the other version answered), Error (5xx), Timeout, Unreachable."""
     skipped: int = 0
-    """Requests that were its share, but weren't sent because it had failed too often in a row or had too much to do."""
+    """Requests that were its share, of the answers or of the comparison, but weren't sent because it had failed too
+    often in a row or had too much to do."""
     latency: LatencyReport = field(default_factory=LatencyReport)
-    """Of its answers, from being asked to the answer."""
+    """Of its answers, from being asked to the answer; answers that were only compared are among them. Without a rule,
+    of all requests, from their head to the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,7 @@ class PairReport:
     """Requests that both versions scored: what each predicted, row by row."""
 
     requests: int = 0
-    """Compared requests."""
+    """Compared requests, with those that failed."""
     failed: int = 0
     """Requests of the comparison that the other version failed at while this one answered."""
     rows: int = 0
@@ -136,7 +138,7 @@ class RouteReport:
     revision: str = ""
     """Of the RouteConfig in effect; empty: none."""
     problem: str = ""
-    """Why the newest file isn't in effect."""
+    """Why the newest file, or its rule for this version, isn't in effect."""
     measurement: str = ""
     other: str = ""
     """Digest of the rule's other version; empty without a rule."""

@@ -71,7 +71,7 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
             drain_seconds=config.drain_seconds,
             certificate=certificate,
             auth=auth,
-            companions=(grpc,) if version.remote is None else (grpc, version.remote.watch),
+            companions=(service.rollout, grpc, *(() if version.remote is None else (version.remote.watch,))),
         )
         logger.info(
             "ready",

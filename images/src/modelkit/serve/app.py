@@ -22,6 +22,9 @@ from modelkit.serve.errors import (
 from modelkit.serve.exchange import Exchange
 from modelkit.serve.message import check_media, error_response, inflate, is_compressed
 from modelkit.serve.question import Reply, Request
+from modelkit.serve.rollout.marks import passed_routes
+from modelkit.serve.rollout.rest import build_ask
+from modelkit.serve.rollout.verdict import PassedOn
 from modelkit.serve.routes import FALLBACK, Response
 from modelkit.serve.service import Answered, Service
 from modelkit.serve.streaming import Stream
@@ -51,6 +54,8 @@ class App:
         self._auth = auth
         self._routes = build_routes(service)
         self._fallback = self._routes.get(FALLBACK)
+        self._passed = passed_routes(self._routes, service.accept_passed_feedback)
+        self._rollout = service.rollout
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -66,7 +71,10 @@ class App:
         """See connection.Answerer: token, path, method, content type; raises RequestError."""
         head = exchange.head
         assert head is not None, "only a head that was read is looked at"
-        route = exchange.route = self._routes.get(head.path, self._fallback)
+        route = self._routes.get(head.path, self._fallback)
+        if head.is_passed_on:
+            route = self._passed.get(head.path, route)
+        exchange.route = route
         if self._auth is not None and not (route and route.is_open) and not self._auth.allows(head.authorization):
             raise UnauthorizedError("a known token is needed: send Authorization: Bearer <token>")
         if route is None:
@@ -97,7 +105,13 @@ class App:
             elif route.ask is not None:
                 parse, is_costly = self._parser(route.ask, request), route.is_costly or is_compressed(head)
                 done = partial(self._answered, exchange)
-                exchange.ticket = self.engine.submit(parse, len(request.body), done, is_costly=is_costly)
+                router = self._rollout.router
+                if router is not None and route.is_shared:
+                    note = partial(_note, exchange)
+                    ask = build_ask(router, self.engine, request, parse, note, is_costly=is_costly)
+                    exchange.ticket = router.answer(ask, done)
+                else:
+                    exchange.ticket = self.engine.submit(parse, len(request.body), done, is_costly=is_costly)
             else:
                 assert route.post is not None, "a route does one of four things"
                 is_costly = route.is_costly or is_compressed(head) or len(request.body) > INLINE_BYTES
@@ -163,7 +177,11 @@ class App:
         self._tasks.add(task)
         task.add_done_callback(leave)
 
-    def _answered(self, exchange: Exchange, outcome: Outcome) -> None:
+    def _answered(self, exchange: Exchange, outcome: Outcome | PassedOn) -> None:
+        if isinstance(outcome, PassedOn):
+            exchange.request_id = outcome.id
+            self._respond(exchange, outcome.response)
+            return
         if not isinstance(outcome, Answered):
             self._fail(exchange, outcome)
             return
@@ -193,6 +211,12 @@ class App:
 
 def ignore_outcome(outcome: Outcome) -> None:
     """For a place in the engine that nobody waits at."""
+
+
+def _note(exchange: Exchange, error: Exception) -> None:
+    """Log why this version failed, where another one answered."""
+    if not isinstance(error, RequestError):
+        log_failure(error, exchange.request_id, None if exchange.head is None else exchange.head.trace)
 
 
 def log_failure(error: BaseException, request_id: str, trace: Trace | None = None) -> None:

@@ -139,6 +139,15 @@ class Engine:
         finally:
             ticket.abandon()
 
+    def parse(self, parse: Parse) -> "asyncio.Future[Question]":
+        """A request's question, parsed on a thread; nothing is answered."""
+        return self._loop.run_in_executor(self._pool, parse)
+
+    @property
+    def load(self) -> float:
+        """Which share of the places is taken."""
+        return self.active / self._limits.max_concurrent
+
     def enter(self, done: Callable[[Outcome], None]) -> Ticket:
         """Take a place; raises OverloadedError when there is none."""
         if self.active >= self._limits.max_concurrent:

@@ -11,7 +11,12 @@ from modelkit.serve.routes import Response, Route
 if TYPE_CHECKING:
     import asyncio
 
-    from modelkit.serve.engine import Ticket
+
+class Abandonable(Protocol):
+    """An answer that somebody waits for."""
+
+    def abandon(self) -> None:
+        """Nobody waits any more."""
 
 
 class Owner(Protocol):
@@ -38,7 +43,7 @@ class Exchange:
         self.error: RequestError | None = None
         """Found in the head: the body isn't needed."""
         self.body = b""
-        self.ticket: Ticket | None = None
+        self.ticket: Abandonable | None = None
         self.task: asyncio.Task[None] | None = None
         """Has somebody else answer it."""
         self.response: Response | None = None

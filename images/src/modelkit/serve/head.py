@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from modelkit.serve.trace import Trace
 
+HOP = b"modelloop-hop"
+"""Another pod has passed the request on; see serve.rollout."""
+
 
 @dataclass(slots=True, eq=False)
 class Head:
@@ -36,6 +39,8 @@ class Head:
     authorization: bytes | None = None
     trace: Trace | None = None
     """Given back with the answer."""
+    is_passed_on: bool = False
+    """Does it have the header HOP?"""
 
     @property
     def has_body(self) -> bool:

@@ -7,6 +7,7 @@ from modelkit.artifact.signature import Signature, load_signature
 from modelkit.artifact.signing import verify_version
 from modelkit.artifact.version import fetch_version
 from modelkit.contract.files import FEEDBACK_STREAM, MODEL_ONNX, MODEL_SKOPS, REQUESTS_STREAM, SIGNATURE
+from modelkit.serve.batch import Features
 from modelkit.serve.capture import SegmentWriter
 from modelkit.serve.deadline import loading_deadline
 from modelkit.serve.errors import ModelUnusableError
@@ -14,6 +15,8 @@ from modelkit.serve.explainer import open_explainer
 from modelkit.serve.metrics import ServerMetrics, StreamMetrics, prediction_edges
 from modelkit.serve.model import Model, load_model
 from modelkit.serve.retention import Retention, Stream
+from modelkit.serve.rollout.follower import Follower
+from modelkit.serve.rollout.pairs import Scale, read_scale
 from modelkit.serve.runtime.loading import RemoteVersion, open_remote
 from modelkit.serve.service import Service, utc_now
 from modelkit.serve.settings import Settings
@@ -79,8 +82,26 @@ def load_version(settings: Settings, store: Store, threads: int) -> LoadedVersio
     # Feedback first: it is the one that must not be lost when time is short at the end.
     feedback = _open_writer(settings, store, FEEDBACK_STREAM, metrics)
     requests = _open_writer(settings, store, REQUESTS_STREAM, metrics)
-    service = Service(config, signature, model, metrics, requests, feedback, explainer, remote=remote)
+    rollout = _build_follower(settings, signature, read_scale(directory, signature.classes), metrics, remote)
+    service = Service(config, signature, model, metrics, requests, feedback, explainer, remote=remote, rollout=rollout)
     return LoadedVersion(service, cost, (feedback, requests), _start_retention(settings, store, metrics), remote)
+
+
+def _build_follower(
+    settings: Settings, signature: Signature, scale: Scale, metrics: ServerMetrics, remote: RemoteVersion | None
+) -> Follower:
+    config = settings.config
+    return Follower(
+        settings.route,
+        config.version.digest,
+        Features.of(signature),
+        scale,
+        metrics,
+        max_in_flight=config.limits.max_concurrent,
+        tls=config.tls,
+        own_ip=settings.pod_ip,
+        is_relay=remote is not None and remote.relay is not None,
+    )
 
 
 def _refuse_without_model(directory: Path, signature: Signature) -> None:

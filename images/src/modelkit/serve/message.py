@@ -29,7 +29,7 @@ from modelkit.serve.errors import (
     UnsupportedMediaTypeError,
     WrongMethodError,
 )
-from modelkit.serve.head import Head
+from modelkit.serve.head import HOP, Head
 from modelkit.serve.question import JSON
 from modelkit.serve.routes import Response
 from modelkit.serve.trace import parse_trace
@@ -66,6 +66,7 @@ _ONCE = frozenset(
         b"authorization",
         b"expect",
         b"inference-header-content-length",
+        HOP,
     }
 )
 """Headers that the server reads: two of them would be two opinions."""
@@ -124,6 +125,7 @@ def parse_head(
         json_length=None if json_length is None else int(json_length),
         authorization=get(b"authorization"),
         trace=None if parents is None else parse_trace(parents, several.get(b"tracestate", ())),
+        is_passed_on=HOP in found,
     )
 
 

@@ -5,7 +5,8 @@ rare uses the client's own instruments. Every method may be called from any thre
 """
 
 from collections import Counter as Counts
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from threading import Lock
@@ -22,17 +23,31 @@ from modelkit.contract.environment import IN_FLIGHT_METRIC
 from modelkit.contract.files import PROFILE
 from modelkit.serve.instruments import Buckets, build_counter, build_histogram
 
-_LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds of a whole request: from an answer on the event loop to the default limit."""
-_INFERENCE = (0.0001, 0.00025, *_LATENCY)
+_INFERENCE = (0.0001, 0.00025, *LATENCY)
 """Seconds of a model's call, or of the wait for one: the quickest models take less than the request around them."""
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 _REQUESTS = (1, 2, 4, 8, 16, 32, 64, 128)
-_MAX_CLASSES = 100
+MAX_CLASSES = 100
 """Classes with a time series of their own; further ones are counted together as `other`."""
-_OTHER = "other"
+OTHER_CLASSES = "other"
 _MAX_BINS = 50
 """Of a regression's predictions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Counted requests."""
+
+    codes: Counts[int | str]
+    latency: tuple[int, ...]
+    """By bucket of LATENCY, whatever the code."""
+
+    def since(self, before: "Answers") -> "Answers":
+        """What came after `before`."""
+        latency = tuple(now - old for now, old in zip(self.latency, before.latency, strict=True))
+        return Answers(self.codes - before.codes, latency)
 
 
 class ServerMetrics:
@@ -109,8 +124,21 @@ class ServerMetrics:
             self._requests[key] = self._requests.get(key, 0) + 1
             latency = self._latency.get(route)
             if latency is None:
-                latency = self._latency[route] = Buckets(_LATENCY)
+                latency = self._latency[route] = Buckets(LATENCY)
             latency.observe(seconds)
+
+    def read_answers(self, routes: Collection[str]) -> "Answers":
+        """What was counted of `routes` so far."""
+        codes: Counts[int | str] = Counts()
+        latency = [0] * (len(LATENCY) + 1)
+        with self._lock:
+            for (route, code), count in self._requests.items():
+                if route in routes:
+                    codes[code] += count
+            for route in routes:
+                if (buckets := self._latency.get(route)) is not None:
+                    latency = [one + more for one, more in zip(latency, buckets.counts, strict=True)]
+        return Answers(codes, tuple(latency))
 
     def observe_batch(self, rows: int, requests: int, seconds: float) -> None:
         """Count one call of the model, that took `seconds` for `rows` of so many `requests`."""
@@ -131,7 +159,7 @@ class ServerMetrics:
 
     def declare_classes(self, classes: Sequence[Any] | None) -> None:
         """Give every class its counter; a regression has none."""
-        self._classes = dict.fromkeys((classes or ())[:_MAX_CLASSES], 0)
+        self._classes = dict.fromkeys((classes or ())[:MAX_CLASSES], 0)
 
     def declare_bins(self, edges: Sequence[float]) -> None:
         """Give a regression's predictions their histogram, over finite `edges` that never change for the version."""
@@ -224,7 +252,7 @@ class _HotPath(Collector):
         yield build_counter("modelloop_rows", "Rows answered.", [], [((), found._rows)])
         classes = [((str(label),), count) for label, count in found._classes.items()]
         if found._others:
-            classes.append(((_OTHER,), found._others))
+            classes.append(((OTHER_CLASSES,), found._others))
         yield build_counter("modelloop_predictions", "Rows answered by predicted class.", ["class"], classes)
         if found._values is not None:
             yield build_histogram(

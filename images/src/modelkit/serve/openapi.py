@@ -11,6 +11,7 @@ import orjson
 
 from modelkit.artifact.signature import Signature
 from modelkit.contract.config import LimitsConfig
+from modelkit.contract.route import ROUTE_REPORT_PATH
 from modelkit.serve.openapi_schemas import build_schemas, example_label, example_record, reference
 from modelkit.serve.v2_tensors import DATATYPES
 
@@ -82,6 +83,7 @@ def _build_operations(signature: Signature, name: str) -> dict[str, dict[str, An
     operations = {
         PATH: _get("This document", _json({"type": "object"})),
         "/metrics": _get("Metrics for Prometheus", {"text/plain": {"schema": {"type": "string"}}}),
+        ROUTE_REPORT_PATH: _get("What the pod counts while versions change", _json({"type": "object"})),
         "/predict": _post("Predictions for rows or named records", "PredictRequest", "PredictAnswer", features),
         "/evaluate": _post(
             "Metrics on labelled rows", "EvaluateRequest", "EvaluateAnswer", features | {"labels": [label]}

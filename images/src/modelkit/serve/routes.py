@@ -48,6 +48,8 @@ class Route:
     """Of a good answer of `ask` and `post`."""
     is_open: bool = False
     """Needs no token: probes and metrics."""
+    is_shared: bool = False
+    """While versions change, requests may be answered by another version: inference that names no version."""
     is_costly: bool = False
     """Parsing is work for a thread, whatever the body's size."""
 

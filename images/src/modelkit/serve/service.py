@@ -27,6 +27,7 @@ from modelkit.serve.v1 import parse_v1, render_v1
 from modelkit.serve.v2 import parse_infer, render_infer
 
 if TYPE_CHECKING:
+    from modelkit.serve.rollout.follower import Follower
     from modelkit.serve.runtime.loading import RemoteVersion
 
 Clock = Callable[[], datetime]
@@ -59,6 +60,8 @@ class Service:
         explainer: Explainer | None = None,
         clock: Clock = utc_now,
         remote: "RemoteVersion | None" = None,
+        *,
+        rollout: "Follower",
     ) -> None:
         self.name = config.deployment
         self.signature = signature
@@ -69,6 +72,8 @@ class Service:
         self.drain = Drain()
         self.remote = remote
         """What answers in the model's place: another model server in the pod."""
+        self.rollout = rollout
+        """Shares requests with another version, while versions change."""
         self.limits = config.limits
         # Here, so that there is no service whose rows are written without the rule for them. Raises RefusedError.
         redaction = read_redaction(config.capture, self.features)
@@ -119,6 +124,14 @@ class Service:
         if not self._feedback.offer(feedback, len(request.body)):
             raise OverloadedError("feedback can't be stored at the moment; send it again later")
         self.metrics.feedback.inc(feedback.rows)
+        authorization = None if request.head is None else request.head.authorization
+        self.rollout.tell(feedback.labels, authorization, is_passed_on=False)
+        return Reply(orjson.dumps({"accepted": feedback.rows}))
+
+    def accept_passed_feedback(self, request: Request) -> Reply:
+        """Compare by labels that another pod has stored; raises RequestError."""
+        feedback = parse_feedback(self.signature, request.body, self.limits, self._clock())
+        self.rollout.tell(feedback.labels, None, is_passed_on=True)
         return Reply(orjson.dumps({"accepted": feedback.rows}))
 
     def finish(self, question: Question, answer: Answer) -> Answered:

@@ -8,13 +8,16 @@ from pathlib import Path
 from modelkit.contract import environment, files
 from modelkit.contract.codec import ContractError, loads
 from modelkit.contract.config import ServerConfig
+from modelkit.contract.route import ROUTE_FILE, ROUTE_MOUNT
 from modelkit.errors import RefusedError
 
 PORT = "MODELLOOP_HTTP_PORT"
 GRPC_PORT = "MODELLOOP_GRPC_PORT"
 WORK = "MODELLOOP_WORK"
 TERMINATION_LOG = "MODELLOOP_TERMINATION_LOG"
+ROUTE = "MODELLOOP_ROUTE"
 POD_NAME = "POD_NAME"
+POD_IP = "POD_IP"
 LOADING = "MODELLOOP_LOAD_SECONDS"
 LOAD_SECONDS = 90.0
 """Below the 120 s after which the startup probe ends the container without a reason."""
@@ -33,6 +36,10 @@ class Settings:
     load_seconds: float = LOAD_SECONDS
     """How long the model may take to load and to answer its samples."""
     termination_log: Path = Path(files.TERMINATION_LOG)
+    route: Path = Path(ROUTE_MOUNT, ROUTE_FILE)
+    """How the pods share requests while versions change; there may be none."""
+    pod_ip: str = ""
+    """Where it is known: the pod needn't tell itself what it tells others."""
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -56,6 +63,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         pod=environ.get(POD_NAME) or socket.gethostname(),
         load_seconds=_positive(environ, LOADING, LOAD_SECONDS),
         termination_log=termination_log(environ),
+        route=Path(environ.get(ROUTE) or Path(ROUTE_MOUNT, ROUTE_FILE)),
+        pod_ip=environ.get(POD_IP, ""),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from modelkit.contract.route import ROUTE_REPORT_PATH
 from modelkit.serve import openapi, v1
 from modelkit.serve.errors import UnknownPathError
 from modelkit.serve.evaluate import evaluate_routes
@@ -32,7 +33,7 @@ def health_routes(service: Service) -> dict[str, Route]:
 
 def plain_routes(service: Service) -> dict[str, Route]:
     """The server's own protocol."""
-    return {"/predict": Route("predict", ask=service.predict)}
+    return {"/predict": Route("predict", ask=service.predict, is_shared=True)}
 
 
 def feedback_routes(service: Service) -> dict[str, Route]:
@@ -40,15 +41,22 @@ def feedback_routes(service: Service) -> dict[str, Route]:
     return {"/feedback": Route("feedback", post=service.accept_feedback, status=202)}
 
 
+def rollout_routes(service: Service) -> dict[str, Route]:
+    """What the operator reads of a rollout."""
+    report = service.rollout.render_report
+    return {ROUTE_REPORT_PATH: Route("rollout", get=lambda: Response(200, report()), is_open=True)}
+
+
 def v2_routes(service: Service) -> dict[str, Route]:
     """The Open Inference Protocol over REST."""
     name, number = service.name, service.signature.number
     metadata = model_metadata(service.signature, name, service.model.platform)
     routes = {"/v2": Route("server_metadata", get=lambda: Response(200, server_metadata()))}
-    for prefix in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{number}"):
+    whole = f"/v2/models/{name}"
+    for prefix in (whole, f"{whole}/versions/{number}"):
         routes[prefix] = Route("model_metadata", get=lambda: Response(200, metadata))
         routes[f"{prefix}/ready"] = Route("model_ready", get=lambda: readiness(service, {"name": name}), is_open=True)
-        routes[f"{prefix}/infer"] = Route("infer", ask=service.infer)
+        routes[f"{prefix}/infer"] = Route("infer", ask=service.infer, is_shared=prefix == whole)
     return routes
 
 
@@ -62,10 +70,11 @@ def v1_routes(service: Service) -> dict[str, Route]:
         return Response(200 if service.is_ready else 503, plain)
 
     routes = {"/v1/models": Route("v1_models", get=lambda: Response(200, models))}
-    for prefix in (f"/v1/models/{name}", f"/v1/models/{name}/versions/{number}"):
+    whole = f"/v1/models/{name}"
+    for prefix in (whole, f"{whole}/versions/{number}"):
         routes[prefix] = Route("v1_status", get=status, is_open=True)
         routes[f"{prefix}/metadata"] = Route("v1_metadata", get=lambda: Response(200, metadata))
-        routes[f"{prefix}:predict"] = Route("v1_predict", ask=service.predict_v1)
+        routes[f"{prefix}:predict"] = Route("v1_predict", ask=service.predict_v1, is_shared=prefix == whole)
     return routes
 
 
@@ -73,6 +82,7 @@ SOURCES: tuple[Callable[[Service], Mapping[str, Route]], ...] = (
     health_routes,
     plain_routes,
     feedback_routes,
+    rollout_routes,
     evaluate_routes,
     explain_routes,
     v2_routes,
@@ -86,7 +96,12 @@ def relay_routes(service: Service) -> dict[str, Route]:
     return {} if relay is None else {FALLBACK: Route("raw", relay=relay)}
 
 
-RELAY_SOURCES: tuple[Callable[[Service], Mapping[str, Route]], ...] = (health_routes, feedback_routes, relay_routes)
+RELAY_SOURCES: tuple[Callable[[Service], Mapping[str, Route]], ...] = (
+    health_routes,
+    feedback_routes,
+    rollout_routes,
+    relay_routes,
+)
 """Before such a runtime, which has its own paths for everything else."""
 
 

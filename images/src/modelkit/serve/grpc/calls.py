@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from modelkit.serve.app import log_failure
 from modelkit.serve.auth import Auth
 from modelkit.serve.body import check_id, new_id
-from modelkit.serve.engine import Engine
+from modelkit.serve.engine import Engine, Parse
 from modelkit.serve.errors import (
     BodyTimeoutError,
     MalformedRequestError,
@@ -29,7 +29,10 @@ from modelkit.serve.errors import (
 from modelkit.serve.grpc import health_pb2, messages
 from modelkit.serve.grpc import inference_pb2 as pb
 from modelkit.serve.grpc.status import Metadata, code_of, trailers_of
+from modelkit.serve.head import HOP
 from modelkit.serve.question import Question, Reply
+from modelkit.serve.rollout.grpc_calls import ask_either, marked, names_version
+from modelkit.serve.rollout.marks import PASSED_ON
 from modelkit.serve.service import Answered, Service
 from modelkit.serve.trace import Trace, parse_trace
 
@@ -39,6 +42,8 @@ _SERVICES = ("", INFERENCE)
 """Whose health is told; the empty name is the server's."""
 _WATCH_SECONDS = 0.25
 """How often those who watch the health are told of a change."""
+_HOP = HOP.decode()
+_INFER = "grpc_infer"
 _FAILED = "the server failed; its log names the request id"
 _Health = health_pb2.HealthCheckResponse
 M = TypeVar("M", bound=Message)
@@ -53,17 +58,23 @@ class CallHead:
     authorization: bytes | None
     trace: Trace | None
     """Given back with the answer."""
+    is_passed_on: bool = False
+    """Has another pod passed the call on?"""
+    context: Any = None
+    """gRPC's own, of the call."""
 
 
-def read_head(metadata: Any) -> CallHead:
+def read_head(metadata: Any, context: Any = None) -> CallHead:
     """The head of a call; raises MalformedRequestError for an x-request-id that can't be used."""
     found: dict[str, str] = {}
-    parents, states = [], []
+    parents, states, is_passed_on = [], [], False
     for name, value in metadata or ():
         if name == "traceparent":
             parents.append(value.encode())
         elif name == "tracestate":
             states.append(value.encode())
+        elif name == _HOP:
+            is_passed_on = True
         elif name in ("x-request-id", "authorization"):
             if name in found:
                 raise MalformedRequestError(f"the metadata {name} must not be there twice")
@@ -73,6 +84,8 @@ def read_head(metadata: Any) -> CallHead:
         request_id=new_id() if request_id is None else check_id(request_id, "the metadata x-request-id"),
         authorization=None if token is None else token.encode(),
         trace=parse_trace(parents, states) if parents else None,
+        is_passed_on=is_passed_on,
+        context=context,
     )
 
 
@@ -150,7 +163,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             f"/{INFERENCE}/ModelReady": _Method("grpc_model_ready", model_ready, is_open=True),
             f"/{INFERENCE}/ServerMetadata": _Method("grpc_server_metadata", metadata),
             f"/{INFERENCE}/ModelMetadata": _Method("grpc_model_metadata", model_metadata),
-            f"/{INFERENCE}/ModelInfer": _Method("grpc_infer", self._infer),
+            f"/{INFERENCE}/ModelInfer": _Method(_INFER, self._infer),
             f"/{HEALTH}/Check": _Method("grpc_health", self._check_health, is_open=True),
         }
         if service.remote is not None and service.remote.relay is not None:
@@ -162,25 +175,33 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         del requests
         start = time.perf_counter()
         head: CallHead | None = None
+        name = method.name
         code, reply, trailers, details = grpc.StatusCode.OK, None, cast(Metadata, ()), ""
         try:
-            head = read_head(context.invocation_metadata())
+            head = read_head(context.invocation_metadata(), context)
             if self._auth is not None and not method.is_open and not self._auth.allows(head.authorization):
                 raise UnauthorizedError("a known token is needed: send the metadata authorization: Bearer <token>")
+            if head.is_passed_on and name == _INFER:
+                name = PASSED_ON
             message = await self._read(context)
             found = method.respond(message, head)
-            reply = found if isinstance(found, bytes) else (await found).reply.body
+            if isinstance(found, bytes):
+                reply = found
+            else:
+                answered = (await found).reply
+                reply = answered.body
+                trailers = tuple((key.decode(), value.decode()) for key, value in answered.headers)
         except RequestError as exc:
             code, trailers, details = code_of(exc), trailers_of(exc), str(exc)
             self._metrics.observe_rejection(type(exc).__name__.removesuffix("Error"))
         except asyncio.CancelledError:
             # The client went away, or its deadline is over: gRPC has told it.
-            self._metrics.observe_request(method.name, grpc.StatusCode.CANCELLED.name, time.perf_counter() - start)
+            self._metrics.observe_request(name, grpc.StatusCode.CANCELLED.name, time.perf_counter() - start)
             raise
         except Exception as exc:  # noqa: BLE001 - the edge: the client gets a status and the log no value
             code, details = grpc.StatusCode.INTERNAL, _FAILED
             log_failure(exc, head.request_id if head else "", head.trace if head else None)
-        self._metrics.observe_request(method.name, code.name, time.perf_counter() - start)
+        self._metrics.observe_request(name, code.name, time.perf_counter() - start)
         if head is not None and head.trace is not None:
             trailers += tuple((name.decode(), value.decode()) for name, value in head.trace.headers())
         if reply is None:
@@ -202,7 +223,14 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         return cast(bytes, message)
 
     def _infer(self, message: bytes, head: CallHead) -> Awaitable[Answered]:
-        return self._engine.ask_parsed(partial(self._parse_infer, message, head.request_id), len(message))
+        parse: Parse = partial(self._parse_infer, message, head.request_id)
+        router = self._service.rollout.router
+        if head.is_passed_on:
+            parse = marked(parse, head.context.invocation_metadata())
+        elif router is not None and not names_version(message):
+            note = partial(_note, head)
+            return ask_either(router, self._engine, parse, message, head.request_id, head.context, note)
+        return self._engine.ask_parsed(parse, len(message))
 
     def _parse_infer(self, message: bytes, request_id: str) -> Question:
         """Called on the event loop for small messages, else on a thread."""
@@ -245,6 +273,12 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             with suppress(TimeoutError):
                 async with asyncio.timeout(_WATCH_SECONDS):
                     await self._is_closing.wait()
+
+
+def _note(head: CallHead, error: Exception) -> None:
+    """Log why this version failed, where another one answered."""
+    if not isinstance(error, RequestError):
+        log_failure(error, head.request_id, head.trace)
 
 
 def _parse(kind: type[M], message: bytes) -> M:
