@@ -133,8 +133,7 @@ async def test_what_comes_while_a_slow_model_works_is_the_next_call(
 ) -> None:
     engine = engine_of(served, pool, DEAR)
     model.release.clear()
-    first = asyncio.ensure_future(engine.ask(question(served.example, 0, 1)))
-    await asyncio.sleep(0.01)
+    first = await begin(engine, question(served.example, 0, 1))
     others = []
     for at in range(5):
         others.append(asyncio.ensure_future(engine.ask(question(served.example, at, 2))))
@@ -202,13 +201,19 @@ async def test_places_are_limited_and_given_back(served: Served, model: Watched,
     await engine.ask(question(served.example, 0, 1))
 
 
+async def begin(engine: Engine, asked: Question) -> "asyncio.Future[Answered]":
+    """Ask, and let a thread begin with it if there is a free one."""
+    future = asyncio.ensure_future(engine.ask(asked))
+    await asyncio.sleep(0.01)
+    return future
+
+
 async def test_the_time_of_a_question_ends_and_its_place_is_taken_until_the_model_is_done(
     served: Served, model: Watched, pool: ThreadPoolExecutor
 ) -> None:
     engine = engine_of(served, pool, DEAR, inference_seconds=0.05)
     model.release.clear()
-    begun = asyncio.ensure_future(engine.ask(question(served.example, 0, 1)))
-    await asyncio.sleep(0.01)
+    begun = await begin(engine, question(served.example, 0, 1))
     waiting = asyncio.ensure_future(engine.ask(question(served.example, 1, 1)))
     for asked in (begun, waiting):
         with pytest.raises(InferenceTimeoutError, match=r"no answer within 0\.05 s"):
@@ -225,10 +230,8 @@ async def test_what_was_cancelled_before_it_began_is_not_asked(
 ) -> None:
     engine = engine_of(served, pool, DEAR)
     model.release.clear()
-    first = asyncio.ensure_future(engine.ask(question(served.example, 0, 1)))
-    await asyncio.sleep(0.01)
-    second = asyncio.ensure_future(engine.ask(question(served.example, 1, 1)))
-    await asyncio.sleep(0.01)
+    first = await begin(engine, question(served.example, 0, 1))
+    second = await begin(engine, question(served.example, 1, 1))
     second.cancel()
     await asyncio.sleep(0)
     model.release.set()
@@ -242,12 +245,10 @@ async def test_rows_that_nobody_waits_for_are_not_kept_until_their_time_is_over(
 ) -> None:
     engine = engine_of(served, pool, DEAR)
     model.release.clear()
-    begun = asyncio.ensure_future(engine.ask(question(served.example, 0, 1)))
-    await asyncio.sleep(0.01)
+    begun = await begin(engine, question(served.example, 0, 1))
     asked = question(served.example, 1, 1)
     rows = weakref.ref(asked.batch.columns[0] if asked.batch.matrix is None else asked.batch.matrix)
-    waiting = asyncio.ensure_future(engine.ask(asked))
-    await asyncio.sleep(0.01)
+    waiting = await begin(engine, asked)
     waiting.cancel()
     await asyncio.wait([waiting])
     del asked, waiting
