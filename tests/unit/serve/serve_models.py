@@ -183,6 +183,14 @@ def _example(signature: Signature, pipeline: Any, rows: NDArray[Any], files: dic
     return Example(signature, pipeline, rows, contents)
 
 
+def refit(example: Example, pipeline: Any) -> Example:
+    """The next version of an example whose columns are one matrix: another pipeline for the same rows."""
+    found = example.signature
+    columns = {field: getattr(found, field) for field in Signature.__dataclass_fields__} | {"number": found.number + 1}
+    onnx = _to_onnx(pipeline, [("X", FloatTensorType([None, example.rows.shape[1]]))])
+    return _example(Signature(**columns), pipeline, example.rows, {MODEL_ONNX: onnx})
+
+
 def _json_row(signature: Signature, row: NDArray[Any]) -> list[Any]:
     values: list[Any] = []
     for column, value in zip(signature.inputs, row.tolist(), strict=True):
