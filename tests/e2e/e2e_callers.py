@@ -17,6 +17,7 @@ import grpc
 
 from modelkit.serve.grpc import inference_pb2 as pb
 from modelkit.serve.v2_tensors import write_raw
+from tests.cluster.cluster_api import wait_for
 from tests.e2e.e2e_traffic import Row
 
 _PATIENCE = 10.0
@@ -200,9 +201,9 @@ class Callers:
     @contextmanager
     def silence(self) -> Iterator[None]:
         """No request is under way or sent while this lasts."""
-        self._quiet.set()
-        while self._busy:
-            time.sleep(0.01)
+        with self._lock:
+            self._quiet.set()
+        wait_for(lambda: not self._busy, 2 * _PATIENCE, what="the last answers", every=0.01)
         try:
             yield
         finally:
@@ -214,14 +215,16 @@ class Callers:
         for row in itertools.islice(itertools.cycle(self._rows), first, None):
             if self._stop.is_set():
                 break
-            is_right = self._quiet.is_set() or self._call(caller, row)
-            if not is_right or not kind.keeps:
+            if not self._call(caller, row) or not kind.keeps:
                 caller.close()
             self._stop.wait(self._pause)
         caller.close()
 
     def _call(self, caller: Caller, row: Row) -> bool:
+        """Did the request succeed, or is it silent now?"""
         with self._lock:
+            if self._quiet.is_set():
+                return True
             self._busy += 1
         failure, version, began = "", "", time.monotonic()
         try:

@@ -6,29 +6,25 @@ they are through with the last.
 
 import itertools
 import json
-import random
-import statistics
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import httpx
 
 from modelkit.contract.config import VersionRef
-from tests.cluster.cluster_api import wait_for
+from tests.cluster.cluster_api import ApiError, wait_for
 from tests.e2e.e2e_bucket import BucketServer
 from tests.e2e.e2e_callers import Callers, Endpoint
 from tests.e2e.e2e_environment import ROOT
 from tests.e2e.e2e_manifests import build_deployment, build_secret
+from tests.e2e.e2e_rollout_plan import Scenario, judge_record
+from tests.e2e.e2e_rollout_report import UNFINISHED, Outcome, Run
 from tests.e2e.e2e_space import Space
 from tests.e2e.e2e_traffic import read_patients
 from tests.e2e.e2e_versions import NAME, Kind, Workshop
@@ -41,10 +37,9 @@ PATIENCE = 150.0
 BUCKET, KEYS = "models", "keys"
 ROWS = [row for row, _ in read_patients(0, 120)]
 RESOURCES = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "320Mi"}}
-STEPS = [{"weight": 20, "hold": "3s"}, {"weight": 50, "hold": "3s"}]
 ROLLOUT: Object = {
     "strategy": "Canary",
-    "steps": STEPS,
+    "steps": [{"weight": 20, "hold": "3s"}, {"weight": 50, "hold": "3s"}],
     "comparePercent": 50,
     "bakeTime": "10s",
     "progressDeadline": "40s",
@@ -52,69 +47,6 @@ ROLLOUT: Object = {
     # Several servers and their clients share two cores: an answer that waited for one isn't a slow model's.
     "analysis": {"interval": "1s", "minRequests": 30, "minCompared": 20, "latency": {"floor": "150ms"}},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A sort of version, and how its rollout must end."""
-
-    name: str
-    kinds: tuple[Kind, ...]
-    """Taken in turn."""
-    reasons: frozenset[str] = frozenset()
-    """Any of these ends it; none: it must be promoted."""
-    has_traffic: bool = True
-
-
-GOOD = Scenario("good", (Kind.GOOD,))
-BAD = (
-    Scenario("wrong answers", (Kind.WRONG_ANSWERS,), frozenset({"Disagreement", "PredictionDistance"})),
-    Scenario("500s", (Kind.ERRORS,), frozenset({"SuccessRatio"})),
-    # So slow that it falls behind: what isn't answered in time counts as failed.
-    Scenario("slow", (Kind.SLOW,), frozenset({"Latency", "LatencyRatio", "SuccessRatio"})),
-    Scenario(
-        "crash at start",
-        (Kind.DIES_AT_START, Kind.UNLOADABLE, Kind.SAMPLES_DIFFER),
-        frozenset({"CrashLoop", "Exited", "ModelNotLoadable", "SamplesDiffer"}),
-    ),
-    Scenario("crash under load", (Kind.DIES,), frozenset({"CrashLoop", "Exited", "SuccessRatio"})),
-    Scenario("out of memory", (Kind.TAKES_MEMORY,), frozenset({"OutOfMemory", "SuccessRatio"})),
-    Scenario("wrong digest", (Kind.CHANGED,), frozenset({"DigestMismatch"})),
-    Scenario("shape mismatch", (Kind.OTHER_INPUTS,), frozenset({"SuccessRatio"})),
-    Scenario("no traffic", (Kind.GOOD,), frozenset({"NoTraffic"}), has_traffic=False),
-)
-
-
-def plan_rollouts(count: int, seed: int) -> list[tuple[Scenario, Kind]]:
-    """`count` rollouts in random order: half of them good, or fewer where every bad scenario wouldn't have its turn."""
-    bad = max(count // 2, min(count, len(BAD)))
-    chosen = [(GOOD, Kind.GOOD)] * (count - bad)
-    for turn, scenario in zip(range(bad), itertools.cycle(BAD), strict=False):
-        chosen.append((scenario, scenario.kinds[turn // len(BAD) % len(scenario.kinds)]))
-    random.Random(seed).shuffle(chosen)
-    return chosen
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one rollout ended."""
-
-    scenario: str
-    kind: str
-    number: int
-    """Of the version, as its answers name it."""
-    lane: str
-    result: str
-    """Promoted or another result of the history; Unfinished."""
-    reason: str
-    message: str
-    position: str
-    seconds: float
-    """From the change of the spec to the end in the history."""
-    answered: int
-    """Requests of clients that the version answered before the end."""
-    problem: str
-    """What is wrong with this outcome; empty: nothing."""
 
 
 class Lane:
@@ -169,18 +101,19 @@ class Lane:
         failed = len(callers.failures)
         began = time.monotonic()
         version = self.begin(kind)
-        record, problem = _UNFINISHED, ""
+        record, problems = _UNFINISHED, []
         try:
             record = self.wait_record(version)
         except AssertionError as exc:
-            problem = f"{exc}; {json.dumps(self.status().get('rollout'))}"
+            problems.append(f"{exc}; {json.dumps(self.status().get('rollout'))}")
+        else:
+            problems.append(judge_record(scenario, record))
         seconds = time.monotonic() - began
         stable = self.status()["stable"]["digest"]
-        wanted = before if scenario.reasons else version.digest
-        if not problem and stable != wanted:
-            problem = f"{stable} serves; expected {wanted}"
+        if stable != (before if scenario.reasons else version.digest):
+            problems.append(f"{stable} serves")
         if new := callers.failures[failed:]:
-            problem += f" {len(new)} requests failed: {new[:3]}"
+            problems.append(f"{len(new)} requests failed: {new[:3]}")
         return Outcome(
             scenario=scenario.name,
             kind=kind,
@@ -192,27 +125,15 @@ class Lane:
             position=record.get("position", ""),
             seconds=round(seconds, 2),
             answered=callers.answers_of(version.number).count,
-            problem=problem.strip() or judge_record(scenario, record),
+            problem="; ".join(filter(None, problems)),
         )
 
 
-_ENDS_BADLY = ("Failed", "RolledBack")
-"""Before it got traffic, and after."""
-_UNFINISHED: Object = {"result": "Unfinished", "reason": ""}
+_UNFINISHED: Object = {"result": UNFINISHED, "reason": ""}
 
 
 def _find_record(status: Object, version: VersionRef) -> Object | None:
     return next((entry for entry in status.get("history", []) if entry["digest"] == version.digest), None)
-
-
-def judge_record(scenario: Scenario, record: Object) -> str:
-    """What is wrong with how a rollout ended; empty: nothing."""
-    result, reason = record["result"], record["reason"]
-    if result not in (_ENDS_BADLY if scenario.reasons else ("Promoted",)):
-        return f"a version that is {scenario.name!r} ended {result}"
-    if scenario.reasons and reason not in scenario.reasons:
-        return f"the reason {reason} is none of {', '.join(sorted(scenario.reasons))}"
-    return ""
 
 
 def _manifest(model: Object) -> Object:
@@ -250,22 +171,6 @@ class Shelf:
         self._server.stop()
 
 
-@dataclass(slots=True)
-class Run:
-    """What came of many rollouts."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    requests: int = 0
-    failures: list[str] = field(default_factory=list)
-    latencies: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def problems(self) -> list[Outcome]:
-        """Those that didn't end as they must."""
-        return [outcome for outcome in self.outcomes if outcome.problem]
-
-
 @contextmanager
 def open_lanes(spaces: Sequence[Space], shelf: Shelf) -> Iterator[list[tuple[Lane, Callers]]]:
     """A lane in each namespace, with clients that ask until this ends."""
@@ -289,7 +194,11 @@ def run_rollouts(
                 scenario, kind = queue.get_nowait()
             except Empty:
                 return
-            outcome = lane.roll_out(scenario, kind, callers)
+            try:
+                outcome = lane.roll_out(scenario, kind, callers)
+            except (ApiError, httpx.HTTPError) as exc:
+                problem = f"the API server: {type(exc).__name__}: {exc}"
+                outcome = Outcome(scenario=scenario.name, kind=kind, lane=lane.space.name, problem=problem)
             with lock:
                 run.outcomes.append(outcome)
                 tell(
@@ -311,52 +220,6 @@ def run_rollouts(
         run.failures += callers.failures[failed:]
         run.latencies += callers.seconds[requests:]
     return run
-
-
-def report(run: Run, path: Path) -> None:
-    """Print a table by scenario and write every outcome to a file."""
-    table = Table(title=f"{len(run.outcomes)} rollouts in {run.seconds:.0f} s", title_justify="left")
-    for column in ("scenario", "rollouts", "right", "results", "reasons", "seconds", "its answers"):
-        table.add_column(column)
-    for name in (GOOD.name, *(scenario.name for scenario in BAD)):
-        found = [outcome for outcome in run.outcomes if outcome.scenario == name]
-        if not found:
-            continue
-        seconds = [outcome.seconds for outcome in found]
-        table.add_row(
-            name,
-            str(len(found)),
-            str(sum(not outcome.problem for outcome in found)),
-            _tally(outcome.result for outcome in found),
-            _tally(outcome.reason for outcome in found),
-            f"{statistics.median(seconds):.1f} (most {max(seconds):.1f})",
-            f"{statistics.median(outcome.answered for outcome in found):.0f}",
-        )
-    Console(width=None if Console().is_terminal else 150).print(table)
-    latencies = sorted(run.latencies)
-    summary = {
-        "rollouts": len(run.outcomes),
-        "seconds": round(run.seconds, 1),
-        "requests": run.requests,
-        "failedRequests": len(run.failures),
-        "failures": run.failures[:100],
-        "p50Milliseconds": _quantile(latencies, 0.5),
-        "p99Milliseconds": _quantile(latencies, 0.99),
-        "maxMilliseconds": _quantile(latencies, 1.0),
-        "problems": len(run.problems),
-        "outcomes": [asdict(outcome) for outcome in run.outcomes],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(summary, indent=1) + "\n")
-    print({key: value for key, value in summary.items() if key not in ("outcomes", "failures")})
-
-
-def _tally(words: Iterator[str]) -> str:
-    return ", ".join(f"{word} {count}" for word, count in Counter(words).most_common())
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return round(1e3 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1) if ordered else 0.0
 
 
 def wait_answers(callers: Callers, version: VersionRef, count: int) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.e2e.e2e_rollouts import BAD, GOOD, Scenario, judge_record, plan_rollouts
+from tests.e2e.e2e_rollout_plan import BAD, GOOD, Scenario, judge_record, plan_rollouts
 from tests.e2e.e2e_versions import Kind
 
 
