@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from modelloop.api.analysis import Analysis
 from modelloop.decide.analysis import alpha_for, decide_analysis
+from modelloop.decide.analysis.measurements import Measurements, Pairs
+from modelloop.decide.analysis.predictions import check_prediction_distance, jensen_shannon
 from modelloop.decide.analysis.quality import check_quality
 from tests.unit.operator_tests.analysis_world import (
     BOUNDS,
@@ -97,6 +99,35 @@ def test_identical_candidates_pass_a_step_at_most_looks() -> None:
     verdicts = [outcome.verdict for outcome in outcomes]
     assert verdicts.count("Successful") >= 90
     assert "Failed" not in verdicts
+
+
+@pytest.mark.parametrize("classes", [2, 10, 60])
+def test_predictions_at_the_very_distance_allowed_fail_no_more_often_than_stated(classes: int) -> None:
+    """Drawn apart, which is worse than for the same rows, and without the classes that nobody saw."""
+    rng = np.random.default_rng(6)
+    ours = 1 / np.arange(1, classes + 1) ** 1.5
+    ours /= ours.sum()
+    theirs, rows, failed = _at_distance(ours, 0.2), 0, np.zeros(300, dtype=bool)
+    counts = np.zeros((2, 300, classes), dtype=int)
+    for size in (50, 50, 100, 200, 400, 800):
+        counts += np.stack([rng.multinomial(size, one, 300) for one in (ours, theirs)])
+        rows += size
+        for index in range(300):
+            named = [{str(name): count for name, count in enumerate(one[index].tolist()) if count} for one in counts]
+            pairs = Pairs(requests=rows, scored=rows, rows=rows, candidate_counts=named[0], stable_counts=named[1])
+            result = check_prediction_distance(Measurements(pods=1, pairs=pairs), SETTINGS, 0.05)
+            failed[index] |= result is not None and result.verdict == "Failed"
+    assert failed.sum() <= at_most(0.05, 300)
+
+
+def _at_distance(shares: NDArray[np.float64], wanted: float) -> NDArray[np.float64]:
+    """The mixture with the reversed shares that has the wanted distance."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        mixed = (1 - middle) * shares + middle * shares[::-1]
+        low, high = (middle, high) if jensen_shannon(shares.tolist(), mixed.tolist()) < wanted else (low, middle)
+    return np.asarray((1 - low) * shares + low * shares[::-1])
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,9 @@ def check_prediction_distance(measured: Measurements, settings: Analysis, alpha:
         return None
     names = sorted({*pairs.candidate_counts, *pairs.stable_counts})
     ours, theirs = _scaled(pairs.candidate_counts, names, pairs), _scaled(pairs.stable_counts, names, pairs)
+    if not sum(ours) and not sum(theirs):
+        # A regression without bins.
+        return None
     if not sum(ours) or not sum(theirs):
         return CheckResult(
             name=CheckName.PREDICTION_DISTANCE,
