@@ -18,6 +18,8 @@ from modelkit.serve.rollout.predictions import Predictions, is_number
 _HALF = 0.5
 _TINY = 1e-9
 """The least deviation, relative to the mean, for a version that always predicts about the same."""
+_MAX_VALUE = 1e140
+"""Of a number whose square is summed up: a float holds no more."""
 _MAX_SHIFT = 1e6
 """Of one row, in standard deviations: one absurd prediction mustn't hide all others."""
 
@@ -57,6 +59,7 @@ class Spread:
 
     def add(self, value: float) -> None:
         """One more finite number."""
+        value = min(max(value, -_MAX_VALUE), _MAX_VALUE)
         self._count += 1
         distance = value - self._mean
         self._mean += distance / self._count
@@ -115,6 +118,7 @@ class Pairs:
         for mine, theirs in zip(own, other, strict=True):
             self._spread.add(mine)
             deviation = self._scale.deviation or self._spread.deviation
+            # The difference may be infinite.
             shift = min(max((theirs - mine) / deviation, -_MAX_SHIFT), _MAX_SHIFT)
             self._disagreements += abs(shift) > _HALF
             self._shift(shift)
