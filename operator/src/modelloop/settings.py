@@ -35,6 +35,7 @@ class Settings:
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from MODELLOOP_* variables; raises SettingsError naming the variable."""
     images = {kind: _required(environ, f"MODELLOOP_{kind}_IMAGE") for kind in ("TRAINER", "SERVER", "MONITOR")}
+    namespace = environ.get("POD_NAMESPACE", "modelloop-system")
     workloads = WorkloadSettings(
         trainer_image=images["TRAINER"],
         server_image=images["SERVER"],
@@ -44,11 +45,12 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         store_class=environ.get("MODELLOOP_STORE_CLASS") or None,
         store_access_mode=_one_of(environ, "MODELLOOP_STORE_ACCESS_MODE", _ACCESS_MODES),
         finished_job_ttl=_integer(environ, "MODELLOOP_FINISHED_JOB_TTL", 3600, least=0),
+        operator_namespace=namespace,
     )
     return Settings(
         workloads=workloads,
         pod_name=environ.get("POD_NAME") or socket.gethostname(),
-        namespace=environ.get("POD_NAMESPACE", "modelloop-system"),
+        namespace=namespace,
         watch_namespaces=tuple(
             name.strip() for name in environ.get("MODELLOOP_WATCH_NAMESPACES", "").split(",") if name.strip()
         ),

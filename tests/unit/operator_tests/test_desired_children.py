@@ -1,8 +1,10 @@
 """What stands beside the servers of a ModelDeployment: autoscaler, disruption budgets, network policy."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from modelkit.contract.environment import GRPC_PORT, HTTP_PORT
 from modelloop.api.common import VersionStatus
@@ -17,6 +19,8 @@ from tests.unit.operator_tests.test_desired_objects import build_all
 
 Object = dict[str, Any]
 PLACE = {"namespace": "team", "name": "cancer", "uid": UID}
+OWN: Object = {"podSelector": {"matchLabels": {labels.DEPLOYMENT: "cancer"}}}
+OPERATOR = {"operator_namespace": "modelloop-system"}
 
 
 def version(number: int = 2) -> VersionStatus:
@@ -34,7 +38,7 @@ def budget(**fields: Any) -> Object | None:
 
 
 def policy(**access: Any) -> Object:
-    built = build_network_policy(deployment_spec(networkPolicy=access), **PLACE)
+    built = build_network_policy(deployment_spec(networkPolicy=access), **PLACE, **OPERATOR)
     assert built is not None
     return built
 
@@ -49,7 +53,7 @@ def test_nothing_stands_beside_a_server_that_nobody_asked_for() -> None:
     spec = deployment_spec()
     assert build_autoscaler(spec, **PLACE) is None
     assert build_budget(spec, version(), **PLACE) is None
-    assert build_network_policy(spec, **PLACE) is None
+    assert build_network_policy(spec, **PLACE, **OPERATOR) is None
 
 
 def test_every_child_is_owned_watched_and_built_the_same_each_time() -> None:
@@ -59,7 +63,7 @@ def test_every_child_is_owned_watched_and_built_the_same_each_time() -> None:
         return [
             build_autoscaler(spec, **PLACE),
             build_budget(spec, version(), **PLACE),
-            build_network_policy(spec, **PLACE),
+            build_network_policy(spec, **PLACE, **OPERATOR),
         ]
 
     for child, again in zip(build(), build(), strict=True):
@@ -167,11 +171,26 @@ def test_the_stated_peers_may_connect_to_the_two_ports_and_nobody_else_to_anythi
         {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}},
     ]
     spec = policy(**{"from": peers})["spec"]
-    ports = [{"protocol": "TCP", "port": port} for port in (HTTP_PORT, GRPC_PORT)]
-    assert spec["ingress"] == [{"from": peers, "ports": ports}]
+    http, grpc = ({"protocol": "TCP", "port": port} for port in (HTTP_PORT, GRPC_PORT))
+    assert spec["ingress"][0] == {"from": [*peers, OWN], "ports": [http, grpc]}
     assert spec["policyTypes"] == ["Ingress"], "egress isn't restricted"
 
 
-def test_without_peers_the_pods_of_the_namespace_may_connect_and_with_an_empty_list_nobody() -> None:
-    assert policy()["spec"]["ingress"][0]["from"] == [{"podSelector": {}}]
-    assert policy(**{"from": []})["spec"]["ingress"] == [], "a rule without peers would let everybody in"
+def test_the_operator_may_ask_the_pods_over_http_and_no_other_pod_of_its_namespace() -> None:
+    (_, rule) = policy()["spec"]["ingress"]
+    (peer,) = rule["from"]
+    assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "modelloop-system"}}
+    assert rule["ports"] == [{"protocol": "TCP", "port": HTTP_PORT}]
+    install = Path(__file__).resolve().parents[3] / "manifests" / "install"
+    (operator,) = yaml.safe_load_all((install / "deployment.yaml").read_text())
+    assert peer["podSelector"]["matchLabels"].items() <= operator["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_pods_of_all_versions_may_ask_each_other() -> None:
+    for number in (1, 2):
+        assert OWN["podSelector"]["matchLabels"].items() <= pod_labels(number).items()
+
+
+def test_without_peers_the_pods_of_the_namespace_may_connect_and_with_an_empty_list_only_our_own() -> None:
+    assert policy()["spec"]["ingress"][0]["from"] == [{"podSelector": {}}, OWN]
+    assert policy(**{"from": []})["spec"]["ingress"][0]["from"] == [OWN], "a rule without peers would let everybody in"

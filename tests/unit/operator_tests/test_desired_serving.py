@@ -90,8 +90,10 @@ def test_secrets_are_mounted_by_name_and_may_be_missing() -> None:
         "sig": ["public.pem"],
     }
     assert all(volume["optional"] and volume["defaultMode"] == 0o440 for volume in volumes.values())
-    secrets = [mount for mount in built["containers"][0]["volumeMounts"] if mount.get("readOnly")]
-    assert len(secrets) == 4
+    secrets = {volume["name"] for volume in built["volumes"] if "secret" in volume}
+    mounts = [mount for mount in built["containers"][0]["volumeMounts"] if mount["name"] in secrets]
+    assert len(mounts) == 4
+    assert all(mount["readOnly"] for mount in mounts)
 
 
 def test_one_secret_may_serve_several_ends() -> None:

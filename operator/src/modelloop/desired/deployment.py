@@ -44,8 +44,9 @@ def build_server(
     name: str,
     uid: str,
     settings: WorkloadSettings,
+    replicas: int | None = None,
 ) -> dict[str, Any]:
-    """The Deployment that serves `version` and never another."""
+    """The Deployment that serves `version` and never another; with `replicas` pods, or as many as the spec wants."""
     selector = server_selector(name, version.digest)
     object_labels = {**labels.object_labels(KIND, name), **selector}
     pod_spec = _build_pod_spec(spec, version, selector, namespace=namespace, name=name, settings=settings)
@@ -60,7 +61,7 @@ def build_server(
             "ownerReferences": [labels.owner_reference(KIND, name, uid)],
         },
         "spec": {
-            "replicas": spec.wanted_replicas,
+            "replicas": spec.wanted_replicas if replicas is None else replicas,
             "revisionHistoryLimit": 1,
             # No pod that serves is taken away before its replacement is Ready.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
@@ -104,6 +105,8 @@ def _build_pod_spec(
         store_claim=names.store_claim(version.storage.uri),
         key=find_key(spec, version),
         secrets=find_secrets(spec),
+        # In the pods of every version: a promotion changes no template.
+        route=names.route_name(name),
     )
     secrets = store_secrets(version.storage)
     return build_pod_spec(
@@ -122,6 +125,10 @@ def _build_pod_spec(
 
 def build_service(spec: ModelDeploymentSpec, digest: str, *, namespace: str, name: str, uid: str) -> dict[str, Any]:
     """The public Service; its selector names the version with `digest`, so a promotion is one flip."""
+    ports = build_ports(spec, http_port=80)
+    for port, node_port in zip(ports, (spec.service.node_port, spec.service.grpc_node_port), strict=True):
+        if node_port is not None:
+            port["nodePort"] = node_port
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -131,21 +138,19 @@ def build_service(spec: ModelDeploymentSpec, digest: str, *, namespace: str, nam
             "labels": labels.object_labels(KIND, name),
             "ownerReferences": [labels.owner_reference(KIND, name, uid)],
         },
-        "spec": {"type": spec.service.type, "selector": server_selector(name, digest), "ports": _ports(spec)},
+        "spec": {"type": spec.service.type, "selector": server_selector(name, digest), "ports": ports},
     }
 
 
-def _ports(spec: ModelDeploymentSpec) -> list[dict[str, Any]]:
+def build_ports(spec: ModelDeploymentSpec, *, http_port: int) -> list[dict[str, Any]]:
+    """A Service's ports for REST and gRPC. REST without encryption is on `http_port`."""
     encrypted = spec.tls is not None
-    http: dict[str, Any] = {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}
+    http: dict[str, Any] = {"name": "http", "port": http_port, "targetPort": "http", "protocol": "TCP"}
     if encrypted:
-        http |= {"name": "https", "port": 443, "appProtocol": "https"}
+        http |= {"name": "https", "port": 443 if http_port == 80 else http_port, "appProtocol": "https"}
     # HTTP/2 without encryption has to be said: nothing in the first bytes of a connection tells of it.
     protocol = "https" if encrypted else "kubernetes.io/h2c"
     grpc = {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "protocol": "TCP", "appProtocol": protocol}
-    for port, node_port in ((http, spec.service.node_port), (grpc, spec.service.grpc_node_port)):
-        if node_port is not None:
-            port["nodePort"] = node_port
     return [http, grpc]
 
 

@@ -3,8 +3,8 @@
 from modelkit.contract.files import run_id, version_name
 
 __all__ = [
-    "cron_job_name", "digest_label", "job_name", "monitor_account_name", "run_id", "server_name", "store_claim",
-    "version_name", "worker_job_name",
+    "cron_job_name", "digest_label", "job_name", "monitor_account_name", "route_name", "run_id", "server_name",
+    "store_claim", "version_name", "worker_job_name",
 ]  # fmt: skip
 
 STORE_CLAIM_PREFIX = "pvc://"
@@ -26,8 +26,13 @@ def digest_label(digest: str) -> str:
 
 
 def server_name(deployment: str, digest: str) -> str:
-    """Name of the Deployment that serves one version."""
+    """Name of the Deployment that serves one version, and of the Service in front of its pods."""
     return f"{deployment}-{digest.removeprefix('sha256:')[:10]}"
+
+
+def route_name(deployment: str) -> str:
+    """Name of the ConfigMap that tells the pods of a ModelDeployment how they share its traffic."""
+    return f"{deployment}-route"
 
 
 def cron_job_name(monitor: str) -> str:

@@ -29,7 +29,7 @@ def build_runtime_steps(
     """
     step = replace(server, name=FETCH_CONTAINER, module="modelkit.serve.runtime.fetch", ports={}, extra={})
     # It needs the key that the version is signed with, and none of the Secrets that are about clients.
-    fetch, _ = build_container(step, settings, replace(mounts, secrets=(), others=(_MODELS,)), secrets)
+    fetch, _ = build_container(step, settings, replace(mounts, secrets=(), route=None, others=(_MODELS,)), secrets)
     return fetch, _build_runtime(runtime, name, number, settings)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from modelkit.contract.environment import CONFIG, DATA_ENV_PREFIX, STORE_ENV_PREFIX
 from modelkit.contract.files import DATA_MOUNT, STORE_MOUNT, WORK_MOUNT
+from modelkit.contract.route import ROUTE_MOUNT
 from modelloop.api.common import Resources, Storage
 from modelloop.desired import names
 from modelloop.desired.labels import MANAGED_BY, MANAGER
@@ -30,6 +31,8 @@ class WorkloadSettings:
     store_class: str | None = None
     store_access_mode: str = "ReadWriteOnce"
     finished_job_ttl: int = 3600
+    operator_namespace: str = "modelloop-system"
+    """Where the operator runs, whose questions network policies let through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,8 @@ class Mounts:
     secrets: tuple[SecretFolder, ...] = ()
     others: tuple[Mount, ...] = ()
     """Volumes that a run's containers share."""
+    route: str | None = None
+    """The ConfigMap with the route of the pods that serve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +166,10 @@ def build_container(
     for folder in _secret_folders(mounts):
         volumes.append(_build_secret_volume(folder))
         volume_mounts.append({"name": folder.name, "mountPath": folder.path, "readOnly": True})
+    if mounts.route is not None:
+        # Optional: pods don't wait for it. As a folder: the kubelet never refreshes a file that is mounted by subPath.
+        volumes.append({"name": "route", "configMap": {"name": mounts.route, "optional": True}})
+        volume_mounts.append({"name": "route", "mountPath": ROUTE_MOUNT, "readOnly": True})
     volumes.extend({"name": mount.name, "emptyDir": {}} for mount in mounts.others)
     volume_mounts.extend(build_mount(mount) for mount in mounts.others)
     container: dict[str, Any] = {
@@ -170,7 +179,8 @@ def build_container(
         "args": ["-m", main.module, *main.arguments],
         "env": [
             {"name": CONFIG, "value": main.config},
-            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
+            {"name": "POD_NAME", "valueFrom": _field("metadata.name")},
+            *([{"name": "POD_IP", "valueFrom": _field("status.podIP")}] if mounts.route is not None else []),
             {"name": "HOME", "value": WORK_MOUNT},
             {"name": "TMPDIR", "value": WORK_MOUNT},
         ],
@@ -192,6 +202,10 @@ def build_container(
             {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in main.ports.items()
         ]
     return container, volumes
+
+
+def _field(path: str) -> dict[str, Any]:
+    return {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}
 
 
 def _secret_folders(mounts: Mounts) -> tuple[SecretFolder, ...]:
