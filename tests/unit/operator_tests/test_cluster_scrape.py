@@ -12,8 +12,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from modelkit.train.progress import STAGES, Progress
+from modelloop.cluster.asking import CONCURRENCY
 from modelloop.cluster.cache import Cache, Key
-from modelloop.cluster.scrape import CONCURRENCY, MAX_BYTES, ProgressScraper, find_targets, parse_progress
+from modelloop.cluster.scrape import MAX_BYTES, ProgressScraper, find_targets, parse_progress
 from modelloop.decide.progress import PROGRESS_INTERVAL
 from modelloop.decide.runs import ScrapedProgress
 from modelloop.desired.labels import COMPONENT, TRAINING

@@ -5,29 +5,29 @@ write is taken elsewhere. A pod that doesn't answer is asked less and less often
 """
 
 import asyncio
-import logging
 import re
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import aiohttp
 
 from modelkit.contract.environment import METRICS_PORT
 from modelkit.contract.exchange import CUSTOM, STAGE
+from modelloop.cluster.asking import CONCURRENCY, Turns, keep_asking, open_session, read_page
 from modelloop.cluster.cache import Cache, Key
 from modelloop.cluster.cluster import Object, utc_now
 from modelloop.cluster.telemetry import SCRAPES
 from modelloop.decide.runs import ScrapedProgress
 from modelloop.desired.labels import COMPONENT, TRAINING
+from modelloop.desired.route import host_port
 
 EVERY = 3.0
 """Seconds between two questions to the same pod."""
 SLOWEST = 60.0
 """Seconds between two questions to a pod that doesn't answer."""
 TIMEOUT = 2.0
-CONCURRENCY = 32
 MAX_BYTES = 65_536
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 
@@ -35,8 +35,6 @@ _RATIO = re.compile(r"^modelloop_training_progress_ratio(?:\{\})? (\S+)", re.MUL
 _ETA = re.compile(r"^modelloop_training_eta_seconds(?:\{\})? (\S+)", re.MULTILINE)
 _STAGE = re.compile(r'^modelloop_training_stage_info\{stage="([A-Za-z]{1,32})"\} 1(?:\.0)?\s*$', re.MULTILINE)
 _MAX_ETA = 366 * 86_400.0
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,86 +48,53 @@ class Target:
     address: str
 
 
-@dataclass(slots=True)
-class _Record:
-    pod: str
-    due: float = 0.0
-    failures: int = 0
-    progress: ScrapedProgress | None = None
-
-
-@dataclass(slots=True)
 class ProgressScraper:
     """Knows the progress of every run whose pod answers."""
 
-    cache: Cache
-    wake: Callable[[Key], None]
-    port: int = field(default_factory=lambda: METRICS_PORT)
-    every: float = EVERY
-    clock: Callable[[], datetime] = utc_now
-    _records: dict[str, _Record] = field(default_factory=dict)
+    def __init__(
+        self,
+        cache: Cache,
+        wake: Callable[[Key], None],
+        *,
+        port: int = METRICS_PORT,
+        every: float = EVERY,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.port = port
+        self._cache = cache
+        self._wake = wake
+        self._clock = clock
+        self._every = every
+        self._turns: Turns[str, Target] = Turns(self._ask, SCRAPES, lambda _: every, SLOWEST)
+        self._found: dict[str, tuple[str, ScrapedProgress | None]] = {}
 
     def find(self, job: str) -> ScrapedProgress | None:
         """What the pod of a run's Job said last."""
-        record = self._records.get(job)
-        return record.progress if record is not None else None
+        return self._found.get(job, ("", None))[1]
 
     async def run(self) -> None:
         """Ask, forever."""
         limit = asyncio.Semaphore(CONCURRENCY)
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-        # No proxy of the environment: pods are reached directly or not at all.
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-            while True:
-                await self.ask_all(session, limit)
-                await asyncio.sleep(self.every / 3)
+        await keep_asking(open_session(TIMEOUT), self._every / 3, lambda session: self._begin(session, limit))
 
     async def ask_all(self, session: aiohttp.ClientSession, limit: asyncio.Semaphore) -> None:
         """Ask every pod whose turn it is, and forget those that are gone."""
-        targets = find_targets(self.cache)
-        now = time.monotonic()
-        jobs = {target.job for target in targets}
-        for job in self._records.keys() - jobs:
-            del self._records[job]
-        due = []
-        for target in targets:
-            record = self._records.get(target.job)
-            if record is None or record.pod != target.pod:
-                record = self._records[target.job] = _Record(target.pod)
-            if record.due <= now:
-                due.append((target, record))
-        await asyncio.gather(*(self._ask(session, limit, target, record) for target, record in due))
+        await asyncio.gather(*self._begin(session, limit))
 
-    async def _ask(
-        self, session: aiohttp.ClientSession, limit: asyncio.Semaphore, target: Target, record: _Record
-    ) -> None:
-        host = f"[{target.address}]" if ":" in target.address else target.address
-        async with limit:
-            try:
-                text = await _fetch(session, f"http://{host}:{self.port}/metrics")
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
-                SCRAPES.labels("failed").inc()
-                logger.debug("no progress", extra={"pod": target.pod, "error": f"{type(exc).__name__}: {exc}"})
-                record.failures += 1
-                record.due = time.monotonic() + min(self.every * 2.0 ** min(record.failures, 10), SLOWEST)
-                return
-        SCRAPES.labels("done").inc()
-        record.failures, record.due = 0, time.monotonic() + self.every
-        found = parse_progress(text, self.clock())
-        old, record.progress = record.progress, found
+    def _begin(self, session: aiohttp.ClientSession, limit: asyncio.Semaphore) -> list[Coroutine[Any, Any, None]]:
+        targets = {target.job: target for target in find_targets(self._cache)}
+        for job, (pod, _) in list(self._found.items()):
+            if job not in targets or targets[job].pod != pod:
+                del self._found[job]
+        return self._turns.begin(session, limit, targets)
+
+    async def _ask(self, session: aiohttp.ClientSession, job: str, target: Target) -> None:
+        page = await read_page(session, f"http://{host_port(target.address, self.port)}/metrics", MAX_BYTES)
+        found = parse_progress(page.decode(errors="replace"), self._clock())
+        old = self.find(job)
+        self._found[job] = (target.pod, found)
         if found is not None and (old is None or (old.percent, old.stage) != (found.percent, found.stage)):
-            self.wake(target.key)
-
-
-async def _fetch(session: aiohttp.ClientSession, url: str) -> str:
-    async with session.get(url, allow_redirects=False) as answer:
-        answer.raise_for_status()
-        chunks = bytearray()
-        async for chunk in answer.content.iter_chunked(MAX_BYTES):
-            chunks += chunk
-            if len(chunks) > MAX_BYTES:
-                raise ValueError(f"more than {MAX_BYTES} bytes")
-    return chunks.decode(errors="replace")
+            self._wake(target.key)
 
 
 def find_targets(cache: Cache) -> list[Target]:
