@@ -5,7 +5,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, cast
 
@@ -20,7 +20,9 @@ from modelloop.cluster.cluster import Cluster
 from modelloop.cluster.events import EventRecorder
 from modelloop.cluster.health import Health, HealthServer
 from modelloop.cluster.lease import Lease
+from modelloop.cluster.prometheus import PrometheusAsker
 from modelloop.cluster.reconcile import Reconciler
+from modelloop.cluster.rollout_scrape import ReportScraper
 from modelloop.cluster.scrape import ProgressScraper
 from modelloop.cluster.sync import Synchronizer
 from modelloop.cluster.telemetry import LEASE_HELD
@@ -66,7 +68,16 @@ async def run(settings: Settings) -> int:
     queue: WorkQueue[Key] = WorkQueue(work, settings.workers)
     cluster = Cluster(client, cache, recorder, queue.add)
     scraper = ProgressScraper(cache, queue.add)
-    reconciler = Reconciler(cluster, settings.workloads, find_progress=scraper.find)
+    reports = ReportScraper(cache, queue.add)
+    prometheus = PrometheusAsker(cache)
+    reconciler = Reconciler(
+        cluster,
+        settings.workloads,
+        find_progress=scraper.find,
+        find_reports=reports.find_reports,
+        find_measurements=prometheus.find_measurements,
+    )
+    askers = {"progress": scraper.run, "reports": reports.run, "prometheus": prometheus.run}
     synchronizer = Synchronizer(client, cluster, settings.watch_namespaces)
     health = Health(queue=queue, synchronizer=synchronizer, cache=cache, recorder=recorder)
     server = HealthServer(health, settings.http_host, settings.http_port)
@@ -74,7 +85,7 @@ async def run(settings: Settings) -> int:
     await server.start()
     logger.info("modelloop starts", extra={"version": __version__, "identity": settings.pod_name})
     try:
-        return await _lead(settings, stop, cluster, queue, synchronizer, recorder, health, lease, scraper)
+        return await _lead(settings, stop, cluster, queue, synchronizer, recorder, health, lease, askers)
     finally:
         await lease.release()
         LEASE_HELD.set(0)
@@ -98,7 +109,7 @@ async def _lead(
     recorder: EventRecorder,
     health: Health,
     lease: Lease,
-    scraper: ProgressScraper,
+    askers: Mapping[str, Callable[[], Coroutine[None, None, None]]],
 ) -> int:
     if not await _unless_stopped(lease.acquire(), stop):
         return 0
@@ -122,7 +133,7 @@ async def _lead(
         keeping,
         asyncio.create_task(recorder.run(), name="events"),
         asyncio.create_task(synchronizer.audit(settings.audit_seconds), name="audit"),
-        asyncio.create_task(scraper.run(), name="progress"),
+        *(asyncio.create_task(run(), name=name) for name, run in askers.items()),
         asyncio.create_task(_watch(settings, cluster, stop, stop_kopf), name="kopf"),
     ]
     done, _ = await asyncio.wait([stopping, *background], return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,7 @@
 """An in-memory API server for the operator's writes: resourceVersions, preconditions, merge patches, refusals."""
 
 import copy
+import zlib
 from typing import Any
 
 from modelloop.cluster.resources import Resource
@@ -8,6 +9,12 @@ from modelloop.errors import ConflictError, ForbiddenError, NotFoundError
 from tests.unit.operator_tests.test_cluster_equality import apply_patch
 
 Object = dict[str, Any]
+
+
+def address_of(name: str) -> str:
+    """An address of a Service or pod, the same each time."""
+    number = zlib.crc32(name.encode())
+    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
 class CrashError(BaseException):
@@ -98,6 +105,8 @@ class ApiServer:
     def _store(self, key: tuple[str, str, str], body: Object) -> Object:
         self.version += 1
         before = self.objects.get(key)
+        if key[0] == "Service":
+            body = {**body, "spec": {"clusterIP": address_of(f"Service/{key[2]}"), **body["spec"]}}
         metadata = body["metadata"] = {**body["metadata"], "resourceVersion": str(self.version)}
         metadata.setdefault("uid", f"uid-{key[0]}-{key[2]}")
         metadata.setdefault("creationTimestamp", "2026-03-01T12:00:00Z")

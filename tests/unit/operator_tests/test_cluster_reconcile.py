@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from modelloop.cluster.cache import Key, key_of
-from modelloop.desired.names import digest_label
+from modelloop.desired.names import digest_label, server_name
 from tests.unit.operator_tests.api_server import ApiServer, CrashError
 from tests.unit.operator_tests.operator_states import NOW, digest_of
 from tests.unit.operator_tests.whole_operator import (
@@ -204,25 +204,30 @@ def test_a_new_version_is_rolled_out_and_the_previous_one_goes_after_the_bake_ti
     assert reasons.count("Promoted") == 2
 
 
-def test_a_warm_version_of_another_size_is_scaled_before_it_takes_over_again() -> None:
+def test_a_warm_version_is_kept_at_the_size_that_is_wanted_and_takes_over_again_at_once() -> None:
     server = loop_server()
     operator = Operator(server)
     settled(server, operator)
     operator.wait(timedelta(minutes=5))
     operator.cluster.observe("ModelTraining", server.change("ModelTraining", "cancer", spec={"seed": 5}))
     settled(server, operator)
-    operator.cluster.observe("ModelDeployment", server.change("ModelDeployment", "cancer", spec={"replicas": 3}))
+    warm = server_name("cancer", digest_of(1))
+    before = server.objects["Deployment", "team", warm]["spec"]["template"]
+    change = {"replicas": 3, "image": "example/server:2"}
+    operator.cluster.observe("ModelDeployment", server.change("ModelDeployment", "cancer", spec=change))
     settled(server, operator)
+    spec = server.objects["Deployment", "team", warm]["spec"]
+    assert (spec["replicas"], spec["template"]) == (3, before), "nothing but its size follows the spec"
     approve = {"annotations": {"modelloop.dev/approve": "1"}}
     back = server.change("ModelTraining", "cancer", metadata=approve, spec={"seed": None})
     operator.cluster.observe("ModelTraining", back)
     operator.work()
-    status = server.objects["ModelDeployment", "team", "cancer"]["status"]
-    assert (status["stable"]["number"], status["candidate"]["number"]) == (2, 1)
     settled(server, operator)
     status = server.objects["ModelDeployment", "team", "cancer"]["status"]
     assert (status["stable"]["number"], status["previous"]["number"]) == (1, 2)
     assert status["readyReplicas"] == 3
+    selector = server.objects["Service", "team", "cancer"]["spec"]["selector"]
+    assert selector["modelloop.dev/version-digest"] == digest_label(digest_of(1))
 
 
 def test_drift_ends_in_one_retrain_whose_version_is_served() -> None:

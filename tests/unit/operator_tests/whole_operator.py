@@ -10,7 +10,7 @@ from modelloop.cluster.cache import Cache, Key
 from modelloop.cluster.cluster import Cluster
 from modelloop.cluster.reconcile import Reconciler
 from modelloop.decide.plan import Event
-from tests.unit.operator_tests.api_server import ApiServer
+from tests.unit.operator_tests.api_server import ApiServer, address_of
 from tests.unit.operator_tests.operator_states import NOW, SETTINGS, digest_of, result
 
 Object = dict[str, Any]
@@ -114,10 +114,30 @@ def run_cluster(server: ApiServer, operator: Operator) -> None:
             size = body["spec"]["replicas"]
             labels = body["spec"]["template"]["metadata"]["labels"]
             for index in range(size):
-                _add_pod(server, f"{name}-{index}", labels, {"phase": "Running"} | _ready())
+                _add_pod(
+                    server,
+                    f"{name}-{index}",
+                    labels,
+                    {"phase": "Running", "podIP": address_of(f"{name}-{index}")} | _ready(),
+                )
             counts = {"replicas": size, "availableReplicas": size, "updatedReplicas": size}
             server.change(kind, name, status={"observedGeneration": generation, **counts})
+    for (kind, _, name), body in list(server.objects.items()):
+        if kind == "Pod" and not _is_wanted(server, name, body):
+            del server.objects[kind, "team", name]
+            server.version += 1
+            body["metadata"]["resourceVersion"] = str(server.version)
+            operator.cluster.observe_deletion(kind, body)
     operator.see()
+
+
+def _is_wanted(server: ApiServer, name: str, pod: Object) -> bool:
+    """Whether a pod isn't one that its Deployment has no more need of."""
+    if pod["metadata"]["labels"].get("app.kubernetes.io/component") != "server":
+        return True
+    owner, _, index = name.rpartition("-")
+    deployment = server.objects.get(("Deployment", "team", owner))
+    return deployment is not None and int(index) < deployment["spec"]["replicas"]
 
 
 def _ready() -> Object:

@@ -6,10 +6,11 @@ nothing and the next pass makes the same objects.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from modelloop.api.deployment import ModelDeploymentSpec
+from modelloop.api.deployment import ModelDeploymentSpec, ServedVersion
 from modelloop.cluster.cache import Key
 from modelloop.cluster.cluster import Cluster, Object, utc_now
 from modelloop.cluster.parse import is_owned_by
@@ -20,20 +21,25 @@ from modelloop.cluster.read import (
     read_origin,
     read_training,
 )
-from modelloop.cluster.telemetry import RECONCILE_SECONDS, RECONCILES, RETRAIN_REQUESTS, ROLLOUTS, RUNS
-from modelloop.decide.deployment import DeploymentPlan, decide_deployment
+from modelloop.cluster.route import read_route, refresh_pods
+from modelloop.cluster.telemetry import RECONCILE_SECONDS, RECONCILES, RETRAIN_REQUESTS, RUNS, count_rollouts
+from modelloop.decide.analysis import CustomMeasurement
+from modelloop.decide.deployment import decide_deployment
+from modelloop.decide.deployment_state import DeploymentPlan
 from modelloop.decide.monitor import decide_monitor
 from modelloop.decide.plan import Event
 from modelloop.decide.reasons import Reason
+from modelloop.decide.route import ObservedReport
 from modelloop.decide.runs import ScrapedProgress
 from modelloop.decide.training import TrainingPlan, decide_training
 from modelloop.desired import names
 from modelloop.desired.autoscaling import build_autoscaler
 from modelloop.desired.availability import build_budget
 from modelloop.desired.deployment import build_server, build_service
-from modelloop.desired.labels import QUEUE
+from modelloop.desired.labels import DIGEST, QUEUE
 from modelloop.desired.monitor import build_access, build_cron_job
 from modelloop.desired.network import build_network_policy
+from modelloop.desired.route import build_route_map, build_version_service
 from modelloop.desired.training import begin_run, build_job
 from modelloop.desired.workers import build_worker_job
 from modelloop.desired.workload import WorkloadSettings, build_store_claim
@@ -56,8 +62,12 @@ class Reconciler:
         settings: WorkloadSettings,
         clock: Callable[[], datetime] = utc_now,
         find_progress: Callable[[str], ScrapedProgress | None] = lambda _: None,
+        find_reports: Callable[[Key], tuple[ObservedReport, ...]] = lambda _: (),
+        find_measurements: Callable[[Key], Mapping[str, CustomMeasurement]] = lambda _: {},
     ) -> None:
         self._cluster = cluster
+        self._find_reports = find_reports
+        self._find_measurements = find_measurements
         self._find_progress = find_progress
         self._settings = settings
         self._clock = clock
@@ -114,6 +124,14 @@ class Reconciler:
         if names.store_claim(storage_uri) == DEFAULT_CLAIM:
             await self._cluster.apply_once(build_store_claim(namespace, self._settings, DEFAULT_CLAIM))
 
+    async def _try(self, making: Awaitable[object]) -> list[ForbiddenError | InvalidError | NotFoundError]:
+        """Make something; returns what the API server refused of it."""
+        try:
+            await making
+        except _REFUSALS as exc:
+            return [exc]
+        return []
+
     async def _keep(
         self, key: Key, body: Object, kind: str, wanted: Sequence[Object | None]
     ) -> list[ForbiddenError | InvalidError | NotFoundError]:
@@ -121,14 +139,12 @@ class Reconciler:
 
         Returns what the API server refused: none of these is worth holding up what serves.
         """
-        kept, refused = set(), []
+        kept: set[str] = set()
+        refused: list[ForbiddenError | InvalidError | NotFoundError] = []
         for child in wanted:
             if child is not None:
                 kept.add(child["metadata"]["name"])
-                try:
-                    await self._cluster.apply(child)
-                except _REFUSALS as exc:
-                    refused.append(exc)
+                refused += await self._try(self._cluster.apply(child))
         for child in self._cluster.cache.children(key, kind):
             if child["metadata"]["name"] not in kept and is_owned_by(child, body):
                 await self._cluster.delete(kind, key.namespace, child["metadata"]["name"])
@@ -197,10 +213,15 @@ class Reconciler:
     async def _reconcile_deployment(self, key: Key, body: Object) -> timedelta | None:
         now = self._clock()
         error = self._apply_errors.get(key, "")
-        observed = read_deployment(self._cluster.cache, key, body, self._settings, error)
+        observed = replace(
+            read_deployment(self._cluster.cache, key, body, self._settings, error),
+            reports=self._find_reports(key),
+            custom=self._find_measurements(key),
+        )
         plan = decide_deployment(observed, now)
         body = await self._cluster.patch_status(key, body, observed.status, plan.status)
         self._tell(key, body, plan.events)
+        count_rollouts(observed.status, plan.status)
 
         async def make() -> None:
             await self._make_serving(key, body, observed.spec, plan)
@@ -208,24 +229,33 @@ class Reconciler:
         return await self._make(key, make, plan.check_again_after)
 
     async def _make_serving(self, key: Key, body: Object, spec: ModelDeploymentSpec, plan: DeploymentPlan) -> None:
+        """Make what serves. What the API server refuses of one object holds up no other, as far as requests allow.
+
+        The public Service turns before pods are told of another route, and they are before anything goes that they
+        could still ask.
+        """
         place = {"namespace": key.namespace, "name": key.name, "uid": body["metadata"]["uid"]}
+        policy = build_network_policy(spec, **place, operator_namespace=self._settings.operator_namespace)
         # First, and no server begins without it: nobody may reach a pod before the policy holds.
-        refused = await self._keep(key, body, "NetworkPolicy", [build_network_policy(spec, **place)])
+        refused = await self._keep(key, body, "NetworkPolicy", [policy])
+        is_protected = not refused
+        public = plan.status.stable or plan.status.candidate
         for version in plan.served:
-            if refused and self._cluster.cache.get(Key("Deployment", key.namespace, version.deployment)) is None:
+            server = Key("Deployment", key.namespace, version.deployment)
+            if not is_protected and self._cluster.cache.get(server) is None:
                 continue
-            await self._ensure_store(key.namespace, version.storage.uri)
-            server = build_server(spec, version, settings=self._settings, **place)
-            if version == plan.status.previous:
-                # Kept as it was when it served: a change of the spec is for the versions to come.
-                await self._cluster.apply_once(server)
-            else:
-                await self._cluster.apply(server)
-            if version == (plan.status.stable or plan.status.candidate):
+            refused += await self._try(self._cluster.apply(build_version_service(spec, version.digest, **place)))
+            refused += await self._try(self._make_server(key, body, spec, plan, version))
+            if version == public and self._cluster.cache.get(server) is not None:
                 # At once: a candidate that the API server refuses must not hold up the flip to the stable one.
-                await self._cluster.apply(build_service(spec, version.digest, **place))
-        for name in plan.delete_servers:
-            await self._cluster.delete("Deployment", key.namespace, name)
+                refused += await self._try(self._cluster.apply(build_service(spec, version.digest, **place)))
+        route = read_route(self._cluster.cache, key, body, spec, plan.route, plan.served)
+        untold = await self._try(self._cluster.apply(build_route_map(route, **place)))
+        if not untold:
+            refused += await self._try(refresh_pods(self._cluster, key, route.revision))
+        if not untold or self._cluster.cache.get(Key("ConfigMap", key.namespace, names.route_name(key.name))) is None:
+            await self._remove_servers(key, body, plan)
+        refused += untold
         budgets = [build_budget(spec, version, **place) for version in plan.served]
         refused += await self._keep(key, body, "PodDisruptionBudget", budgets)
         # Before a version serves there are no pods for the autoscaler to look at, which it would complain about.
@@ -233,6 +263,45 @@ class Reconciler:
         refused += await self._keep(key, body, "HorizontalPodAutoscaler", [scaler])
         if refused:
             raise refused[0]
+
+    async def _make_server(
+        self, key: Key, body: Object, spec: ModelDeploymentSpec, plan: DeploymentPlan, version: ServedVersion
+    ) -> None:
+        await self._ensure_store(key.namespace, version.storage.uri)
+        size = plan.sizes[version.deployment]
+        server = build_server(
+            spec,
+            version,
+            namespace=key.namespace,
+            name=key.name,
+            uid=body["metadata"]["uid"],
+            settings=self._settings,
+            replicas=size,
+        )
+        if version != plan.status.previous:
+            await self._cluster.apply(server)
+            return
+        # Kept as it was when it served, but for its size: a change of the spec is for the versions to come.
+        await self._cluster.apply_once(server)
+        held = self._cluster.cache.get(Key("Deployment", key.namespace, version.deployment))
+        if held is not None and is_owned_by(held, body) and held.get("spec", {}).get("replicas") != size:
+            await self._cluster.patch("Deployment", key.namespace, version.deployment, {"spec": {"replicas": size}})
+
+    async def _remove_servers(self, key: Key, body: Object, plan: DeploymentPlan) -> None:
+        """Remove the versions that aren't in play any more.
+
+        A version's Service goes after its last pod: a pod that still follows an older route finds pods that end or
+        none, which it is told of at once, but no address that answers nothing.
+        """
+        for name in plan.delete_servers:
+            await self._cluster.delete("Deployment", key.namespace, name)
+        served = {version.deployment for version in plan.served}
+        pods = self._cluster.cache.children(key, "Pod")
+        running = {pod["metadata"].get("labels", {}).get(DIGEST) for pod in pods}
+        for service in self._cluster.cache.children(key, "Service"):
+            name, digest = service["metadata"]["name"], service["metadata"]["labels"].get(DIGEST)
+            if digest is not None and digest not in running and name not in served and is_owned_by(service, body):
+                await self._cluster.delete("Service", key.namespace, name)
 
     # -- ModelMonitor ----------------------------------------------------------------------------------------------
 
@@ -269,9 +338,5 @@ class Reconciler:
     def _tell(self, key: Key, body: Object, events: tuple[Event, ...]) -> None:
         self._cluster.record(key.kind, body, events)
         for event in events:
-            if event.reason == Reason.PROMOTED:
-                ROLLOUTS.labels("promoted").inc()
-            elif event.reason == Reason.VERSION_FAILED:
-                ROLLOUTS.labels("failed").inc()
-            elif key.kind == "ModelMonitor" and event.reason == Reason.REQUESTED:
+            if key.kind == "ModelMonitor" and event.reason == Reason.REQUESTED:
                 RETRAIN_REQUESTS.inc()

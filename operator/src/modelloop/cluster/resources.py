@@ -37,6 +37,7 @@ CRON_JOB = Resource("CronJob", "batch", "v1", "cronjobs")
 DEPLOYMENT = Resource("Deployment", "apps", "v1", "deployments")
 POD = Resource("Pod", "", "v1", "pods")
 SERVICE = Resource("Service", "", "v1", "services")
+CONFIG_MAP = Resource("ConfigMap", "", "v1", "configmaps")
 SERVICE_ACCOUNT = Resource("ServiceAccount", "", "v1", "serviceaccounts")
 PERSISTENT_VOLUME_CLAIM = Resource("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
 ROLE = Resource("Role", "rbac.authorization.k8s.io", "v1", "roles")
@@ -50,7 +51,7 @@ LEASE = Resource("Lease", "coordination.k8s.io", "v1", "leases")
 CUSTOM = (MODEL_TRAINING, MODEL_DEPLOYMENT, MODEL_MONITOR)
 CHILDREN = (
     JOB, CRON_JOB, DEPLOYMENT, POD, SERVICE, SERVICE_ACCOUNT, PERSISTENT_VOLUME_CLAIM, ROLE, ROLE_BINDING,
-    HORIZONTAL_POD_AUTOSCALER, POD_DISRUPTION_BUDGET, NETWORK_POLICY,
+    HORIZONTAL_POD_AUTOSCALER, POD_DISRUPTION_BUDGET, NETWORK_POLICY, CONFIG_MAP,
 )  # fmt: skip
 WATCHED = CUSTOM + CHILDREN
 BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENT, LEASE)}

@@ -8,13 +8,19 @@ from modelloop.desired.labels import (
     APPROVE_ANNOTATION,
     COMPONENT,
     REVISION,
+    ROLLOUT_ANNOTATION_PREFIX,
+    ROLLOUT_ANNOTATIONS,
+    ROUTE_REVISION_ANNOTATION,
     RUN_ANNOTATION,
     TEMPLATE_HASH_ANNOTATION,
 )
 
 Object = dict[str, Any]
 
-_ANNOTATIONS = (RUN_ANNOTATION, APPROVE_ANNOTATION, REVISION, TEMPLATE_HASH_ANNOTATION, APPLIED_HASH_ANNOTATION)
+_ANNOTATIONS = (
+    RUN_ANNOTATION, APPROVE_ANNOTATION, REVISION, TEMPLATE_HASH_ANNOTATION, APPLIED_HASH_ANNOTATION,
+    ROUTE_REVISION_ANNOTATION, *(f"{ROLLOUT_ANNOTATION_PREFIX}{name}" for name in ROLLOUT_ANNOTATIONS),
+)  # fmt: skip
 
 
 def slim(kind: str, body: Object) -> Object:
@@ -132,10 +138,15 @@ def _spec(body: Object) -> Object:
     return {"spec": body.get("spec", {})}
 
 
+def _data(body: Object) -> Object:
+    return {"data": body.get("data") or {}}
+
+
 _REDUCERS: dict[str, Callable[[Object], Object]] = {
     "Job": _job,
     "Pod": _pod,
     "HorizontalPodAutoscaler": _spec,
     "PodDisruptionBudget": _spec,
     "NetworkPolicy": _spec,
+    "ConfigMap": _data,
 }
