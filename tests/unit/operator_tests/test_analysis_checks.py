@@ -86,6 +86,13 @@ def test_a_candidate_must_answer_what_it_is_asked(measured: Measurements, verdic
     assert check_success_ratio(measured, SETTINGS, ALPHA).verdict == verdict
 
 
+@pytest.mark.parametrize("ratio", [0.5, 0.8, 0.9, 0.93, 0.95, 0.97, 0.99])
+def test_a_success_ratio_at_its_limit_is_within_it(ratio: float) -> None:
+    settings = Analysis(min_success_ratio=ratio)
+    assert check_success_ratio(asked(100, 100 - round(100 * ratio)), settings, ALPHA).verdict == "Successful"
+    assert check_success_ratio(asked(100, 101 - round(100 * ratio)), settings, ALPHA).verdict == "Inconclusive"
+
+
 def test_a_success_ratio_tells_its_numbers() -> None:
     result = check_success_ratio(asked(100, 12, skipped=7), SETTINGS, ALPHA)
     assert (result.value, result.limit, result.samples) == (pytest.approx(0.88), 0.99, 100)

@@ -91,8 +91,8 @@ class PrometheusCheck(ApiModel):
             "for the ModelDeployment's and the names of the two versions' Deployments.",
         ),
     ]
-    min: Annotated[float | None, Field(ge=-1e300, le=1e300, description="Less is Failed.")] = None
-    max: Annotated[float | None, Field(ge=-1e300, le=1e300, description="More is Failed.")] = None
+    min: Annotated[float | None, Field(description="Less is Failed.")] = None
+    max: Annotated[float | None, Field(description="More is Failed.")] = None
     failure_limit: Annotated[
         int | None, Field(ge=0, le=1000, description="In place of the analysis' failureLimit.")
     ] = None

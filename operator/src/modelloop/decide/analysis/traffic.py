@@ -7,6 +7,8 @@ from modelloop.decide.analysis.confidence import Proportion
 from modelloop.decide.analysis.measurements import Measurements
 from modelloop.decide.analysis.result import CheckName, CheckResult, percent
 
+_ASKED, _COMPARED = "requests", "compared requests"
+
 
 def requests_of(measured: Measurements) -> int:
     """What the candidate was asked. A request may be asked and compared at once: none counts twice."""
@@ -39,12 +41,13 @@ def check_success_ratio(measured: Measurements, settings: Analysis, alpha: float
     Requests of its own and copies for comparison are tested apart, each at half the level: a request may be both.
     What wasn't sent is only told: copies are left out under load, too.
     """
-    side, limit = measured.candidate, 1 - settings.min_success_ratio
+    # 1 - 0.9 is a little less than 0.1.
+    side, limit = measured.candidate, round(1 - settings.min_success_ratio, 12)
     streams = [
         (Proportion(failures, total, limit), what)
         for failures, total, what in (
-            (side.asked - side.answered, side.asked, "requests"),
-            (measured.pairs.failed, _copies(measured), "compared requests"),
+            (side.asked - side.answered, side.asked, _ASKED),
+            (measured.pairs.failed, _copies(measured), _COMPARED),
         )
         if total > 0
     ]
@@ -64,7 +67,7 @@ def check_success_ratio(measured: Measurements, settings: Analysis, alpha: float
         verdict = "Inconclusive"
     message = (
         f"{percent(1 - worst.value)} of {worst.n:.0f} {what} answered, at least {percent(settings.min_success_ratio)} "
-        f"is wanted{_kinds(measured) if worst.k else ''}"
+        f"is wanted{_kinds(measured) if what == _ASKED else ''}"
     )
     if verdict == "Inconclusive":
         message += "; that may still be chance"
