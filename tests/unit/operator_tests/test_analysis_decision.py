@@ -155,6 +155,16 @@ def test_a_custom_result_counts_once_however_often_it_is_passed() -> None:
     assert (check.failures, check.consecutive_failures, check.time, outcome.verdict) == (1, 1, NOW, "Inconclusive")
 
 
+def test_a_custom_result_makes_one_look_successful_and_no_later_one() -> None:
+    settings, good = asked_prometheus(), {"errors": CustomMeasurement(time=NOW, value=0)}
+    first = look(GOOD, None, settings, good)
+    second = look(GOOD, first, settings, good)
+    assert (first.verdict, second.verdict, second.check) == ("Successful", "Inconclusive", "errors")
+    assert "no newer result than that of the last look: 0 is within max 1" in second.message
+    newer = {"errors": CustomMeasurement(time=NOW + timedelta(seconds=1), value=0)}
+    assert look(GOOD, second, settings, newer).verdict == "Successful"
+
+
 def test_a_check_that_does_not_apply_for_a_while_keeps_its_counts() -> None:
     worse = replace(GOOD, labels=Labels(rows=1000, candidate_wins=0, stable_wins=300))
     settings = Analysis(failure_limit=1)

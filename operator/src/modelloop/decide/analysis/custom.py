@@ -17,7 +17,7 @@ class CustomMeasurement:
     """What a query resulted in."""
 
     time: datetime
-    """A result counts once, however often it is passed."""
+    """A result counts once, however often it is passed; later looks aren't Successful by it."""
     value: float | None = None
     """None without an error: an empty result."""
     error: str = ""

@@ -61,7 +61,7 @@ def decide_analysis(
         *(check_custom(query, measured.get(query.name)) for query in queries),
     ]
     times = {query.name: measured[query.name].time for query in queries if query.name in measured}
-    found = [_count(records.get(result.name), result, times.get(result.name)) for result in results]
+    found = [_record(records.get(result.name), result, times.get(result.name)) for result in results]
     # A built-in check that doesn't apply just now, as without labels, keeps its counts.
     absent = {*CheckName} - {check.name for check in found}
     kept = [records[name] for name in CheckName if name in absent and name in records]
@@ -87,11 +87,20 @@ def _look(measured: Measurements, settings: Analysis, levels: Mapping[str, float
                 yield result
 
 
-def _count(record: CheckStatus | None, result: CheckResult, time: datetime | None) -> CheckStatus:
-    """The check's next record. A result of the time that the record has already been counted."""
-    last = record or CheckStatus(name=result.name, verdict="Inconclusive")
-    is_new = time is None or time != last.time
-    failed, error = (is_new and result.verdict == verdict for verdict in ("Failed", "Error"))
+def _record(last: CheckStatus | None, result: CheckResult, time: datetime | None) -> CheckStatus:
+    """The check's next record. time: of a custom check's measurement."""
+    if last is None:
+        last = CheckStatus(name=result.name, verdict="Inconclusive")
+    if time is None or last.time is None or time > last.time:
+        return _count(last, result, time)
+    if result.verdict != "Successful":
+        return last
+    message = f"no newer result than that of the last look: {result.message}"
+    return last.model_copy(update={"verdict": "Inconclusive", "message": message[:_MESSAGE_SIZE]})
+
+
+def _count(last: CheckStatus, result: CheckResult, time: datetime | None) -> CheckStatus:
+    failed, error = result.verdict == "Failed", result.verdict == "Error"
     return CheckStatus(
         name=result.name,
         verdict=result.verdict,
@@ -101,10 +110,10 @@ def _count(record: CheckStatus | None, result: CheckResult, time: datetime | Non
         high=_finite(result.high),
         samples=result.samples,
         failures=last.failures + failed,
-        consecutive_failures=last.consecutive_failures + failed if result.verdict == "Failed" else 0,
+        consecutive_failures=last.consecutive_failures + 1 if failed else 0,
         errors=last.errors + error,
-        consecutive_errors=last.consecutive_errors + error if result.verdict == "Error" else 0,
-        inconclusive=last.inconclusive + (is_new and result.verdict == "Inconclusive"),
+        consecutive_errors=last.consecutive_errors + 1 if error else 0,
+        inconclusive=last.inconclusive + (result.verdict == "Inconclusive"),
         message=result.message[:_MESSAGE_SIZE],
         time=time if time is not None else last.time,
     )
