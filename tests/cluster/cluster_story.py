@@ -25,7 +25,7 @@ from tests.cluster.cluster_proxy import Proxy
 from tests.cluster.cluster_state import differences, normalise, read_namespace
 from tests.cluster.cluster_zygote import Zygote
 
-SHORT = {"modelloop.decide.deployment.MIN_BAKE": 1.0}
+SHORT = {"modelloop.decide.bake.MIN_BAKE": 1.0}
 """There are no endpoints here that need 10 s to follow a selector."""
 STORY_SECONDS = 90.0
 

@@ -6,8 +6,11 @@ from typing import Literal
 
 from modelloop.api.common import VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec, ModelDeploymentStatus, ServedVersion
-from modelloop.decide.deployment import DeploymentPlan, ObservedDeployment, ObservedServer, Target, decide_deployment
+from modelloop.decide.deployment import decide_deployment
+from modelloop.decide.deployment_state import DeploymentPlan, ObservedDeployment
 from modelloop.decide.pods import ObservedPod, SecretFiles
+from modelloop.decide.servers import ObservedServer, Target
+from modelloop.decide.shares import server_sizes
 from modelloop.desired.deployment import build_server
 from modelloop.desired.labels import TEMPLATE_HASH_ANNOTATION
 from modelloop.desired.names import digest_label
@@ -46,16 +49,14 @@ class DeploymentWorld:
         return text
 
     def target(self) -> Target | None:
-        if self.champion is None or not self.training_found:
-            return None
-        version = VersionStatus(
-            number=self.champion, path=f"models/team/cancer/{self.champion}-x", digest=digest_of(self.champion)
-        )
-        return Target(
-            version=version, deployment=f"cancer-{self.champion:010x}", template_hash=self.template_hash(version)
-        )
+        return None if self.champion is None or not self.training_found else self.target_of(self.champion)
+
+    def target_of(self, number: int) -> Target:
+        version = VersionStatus(number=number, path=f"models/team/cancer/{number}-x", digest=digest_of(number))
+        return Target(version=version, deployment=f"cancer-{number:010x}", template_hash=self.template_hash(version))
 
     def observe(self) -> ObservedDeployment:
+        sizes = server_sizes(self.spec, self.status)
         return ObservedDeployment(
             generation=self.generation,
             spec=self.spec,
@@ -64,7 +65,9 @@ class DeploymentWorld:
             target=self.target(),
             servers=tuple(
                 replace(
-                    server, matches=server.wanted == self.spec.replicas and self.images[server.name] == self.spec.image
+                    server,
+                    matches=server.wanted == sizes.get(server.name, server.wanted)
+                    and self.images[server.name] == self.spec.image,
                 )
                 for server in self.servers.values()
             ),
@@ -84,8 +87,12 @@ class DeploymentWorld:
         if crash_after_status or self.apply_error:
             return plan
         for version in plan.served:
+            wanted = plan.sizes[version.deployment]
             if version != plan.status.previous or version.deployment not in self.servers:
-                self._apply(version)
+                self._apply(version, wanted)
+            elif self.servers[version.deployment].wanted != wanted:
+                server = self.servers[version.deployment]
+                self.servers[version.deployment] = replace(server, wanted=wanted, settled=False)
         public = plan.status.stable or plan.status.candidate
         if public is not None and not self.service_refused:
             self.service_digest = digest_label(public.digest)
@@ -93,9 +100,9 @@ class DeploymentWorld:
             del self.servers[name]
         return plan
 
-    def _apply(self, version: ServedVersion) -> None:
+    def _apply(self, version: ServedVersion, wanted: int) -> None:
         held = self.servers.get(version.deployment)
-        wanted, template = self.spec.replicas, self.template_hash(version)
+        template = self.template_hash(version)
         if held is not None and (held.wanted, held.template_hash) == (wanted, template):
             return
         fresh = held is None or held.template_hash != template

@@ -6,7 +6,7 @@ import pytest
 
 from modelloop.api.common import parse_duration
 from modelloop.decide.conditions import find_condition
-from modelloop.decide.deployment import FAILED_LIMIT, MIN_BAKE
+from modelloop.decide.play import FAILED_LIMIT
 from modelloop.decide.reasons import ConditionType
 from tests.unit.operator_tests.deployment_world import DeploymentWorld
 from tests.unit.operator_tests.operator_states import SECOND, deployment_spec, digest_of
@@ -222,26 +222,25 @@ def test_a_third_version_does_not_displace_the_one_that_the_service_still_select
     world.service_refused = True
     world.settle()
     world.champion = 3
+    world.wait(BAKE)
     world.settle()
     assert world.answering == 1
-    assert numbers(world) == (2, 3, 1)
+    assert numbers(world) == (2, None, 1)
     world.service_refused = False
-    world.settle()
-    world.wait(MIN_BAKE)
     world.settle()
     assert numbers(world)[0] == 3
     assert world.answering == 1
 
 
-def test_a_third_version_waits_until_the_traffic_of_the_second_has_moved() -> None:
+def test_a_third_version_waits_until_the_bake_time_of_the_second_is_over() -> None:
     world = serving()
     world.champion = 2
     world.settle()
     world.champion = 3
     world.settle()
-    assert numbers(world) == (2, 3, 1)
-    assert world.plans[-1].check_again_after == MIN_BAKE
-    world.wait(MIN_BAKE)
+    assert numbers(world) == (2, None, 1)
+    assert "waits until the bake time of version 2 is over" in condition(world, ConditionType.READY)[2]
+    world.wait(BAKE)
     world.settle()
     assert numbers(world) == (3, None, 2)
 
@@ -262,12 +261,14 @@ def test_a_warm_version_of_another_size_is_scaled_before_it_takes_over() -> None
     world.settle()
     world.edit(replicas=3)
     world.settle()
+    assert numbers(world) == (2, None, 1)
+    world.edit(replicas=5)
     world.champion = 1
     world.reconcile()
-    assert numbers(world) == (2, 1, None)
+    assert numbers(world) == (2, None, 1), "it has three pods of five"
     world.settle()
     assert numbers(world) == (1, None, 2)
-    assert world.answering == 3
+    assert world.answering == 5
 
 
 @pytest.mark.parametrize("lost", ["champion", "training"])

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from modelloop.api.deployment import FailedVersion, ModelDeploymentStatus, ServedVersion
-from modelloop.decide.deployment import MIN_BAKE, ObservedServer
+from modelloop.decide.bake import MIN_BAKE
+from modelloop.decide.servers import ObservedServer
 from modelloop.desired.names import digest_label
 from tests.unit.operator_tests.deployment_world import DeploymentWorld, Health
 from tests.unit.operator_tests.operator_states import NOW, digest_of, pod, served

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from modelloop.decide.bake import MIN_BAKE
 from modelloop.decide.conditions import find_condition
-from modelloop.decide.deployment import MIN_BAKE
 from modelloop.decide.reasons import ConditionType
 from tests.unit.operator_tests.deployment_world import DeploymentWorld
 from tests.unit.operator_tests.operator_states import SECOND, digest_of

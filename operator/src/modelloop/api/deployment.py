@@ -7,7 +7,6 @@ from pydantic import AwareDatetime, ConfigDict, Field
 from modelloop.api.common import (
     ApiModel,
     Conditions,
-    Duration,
     Image,
     LocalRef,
     Resources,
@@ -18,17 +17,9 @@ from modelloop.api.common import (
 from modelloop.api.custom import SigningKey
 from modelloop.api.network import NetworkAccess
 from modelloop.api.placement import Placement
+from modelloop.api.rollout import HandledAnnotation, Rollout, RolloutRecord, RolloutStatus
 from modelloop.api.runtime import Runtime
 from modelloop.api.serving import Availability, Batching, Capture, Limits, TlsSecret, TokenSecret
-
-
-class Rollout(ApiModel):
-    """How a new version takes over."""
-
-    progress_deadline: Annotated[Duration, Field(description="A version that isn't ready by then is given up.")] = "5m"
-    bake_time: Annotated[
-        Duration, Field(description="How long the previous version is kept warm after a promotion.")
-    ] = "1m"
 
 
 class ServiceSpec(ApiModel):
@@ -54,10 +45,62 @@ class ServiceSpec(ApiModel):
     )
 
 
+class StoredModel(ApiModel):
+    """A version in a store, whoever made it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel("self.uri.startsWith('s3://') || !has(self.secretRef)", "secretRef must be used with an s3:// uri only")
+        )
+    )
+
+    uri: Annotated[
+        str,
+        Field(
+            max_length=512,
+            description="`pvc://<claim>/<directory>` or `s3://<bucket>/<directory>` of the version's manifest.json. "
+            "Captured requests go beside the directory `models`, if the address has one.",
+            json_schema_extra=validations(
+                cel(
+                    "(self.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/]') || "
+                    "self.matches('^s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]/[^/]')) && "
+                    "!self.matches('/[.]{1,2}(/|$)') && !self.endsWith('/')",
+                    "must be pvc://<claim>/<directory> or s3://<bucket>/<directory>",
+                )
+            ),
+        ),
+    ]
+    digest: Annotated[
+        str,
+        Field(
+            max_length=71,
+            description="`sha256:<hex>` of its manifest.json. Nothing else is served.",
+            json_schema_extra=validations(
+                cel("self.matches('^sha256:[0-9a-f]{64}$')", "must be sha256: and 64 hex digits")
+            ),
+        ),
+    ]
+    secret_ref: Annotated[
+        LocalRef | None, Field(description="Secret of the store, as in a ModelTraining's storage.")
+    ] = None
+
+
 class ModelDeploymentSpec(Availability, Placement):
     """Which model to serve, and how."""
 
-    training_ref: Annotated[LocalRef, Field(description="The ModelTraining whose champion is served.")]
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel("has(self.trainingRef) != has(self.model)", "must set either trainingRef or model"),
+            cel("!has(self.version) || has(self.trainingRef)", "version must be used with trainingRef"),
+        )
+    )
+
+    training_ref: Annotated[LocalRef | None, Field(description="The ModelTraining whose champion is served.")] = None
+    version: Annotated[
+        int | None,
+        Field(ge=1, description="Serve this version of trainingRef, whatever the champion is. Not set: the champion."),
+    ] = None
+    model: Annotated[StoredModel | None, Field(description="Serve this version, whatever made it.")] = None
     service: ServiceSpec = ServiceSpec()
     capture: Capture = Capture()
     rollout: Rollout = Rollout()
@@ -97,7 +140,9 @@ class FailedVersion(ApiModel):
 
     number: Annotated[int, Field(ge=1)]
     digest: Annotated[str, Field(max_length=80)]
-    template_hash: Annotated[str, Field(max_length=64)] = ""
+    template_hash: Annotated[
+        str, Field(max_length=64, description="Of the pods that didn't get ready; empty: given up whatever the spec.")
+    ] = ""
     reason: Annotated[str, Field(max_length=128)]
     message: Annotated[str, Field(max_length=2048)] = ""
     time: AwareDatetime
@@ -113,6 +158,15 @@ class ModelDeploymentStatus(ApiModel):
     selector: Annotated[str, Field(max_length=512, description="Label selector of the stable pods.")] = ""
     address: Annotated[str, Field(max_length=256, description="URL inside the cluster.")] = ""
     stable: Annotated[ServedVersion | None, Field(description="Answers all requests.")] = None
-    candidate: Annotated[ServedVersion | None, Field(description="Being made ready.")] = None
-    previous: Annotated[ServedVersion | None, Field(description="Kept warm for a rollback.")] = None
+    candidate: Annotated[ServedVersion | None, Field(description="Being made ready, and tried.")] = None
+    previous: Annotated[
+        ServedVersion | None, Field(description="Kept warm for a rollback, or on its way out after one.")
+    ] = None
+    rollout: Annotated[RolloutStatus | None, Field(description="The rollout under way.")] = None
     failed: Annotated[tuple[FailedVersion, ...], Field(max_length=10, description="Newest first.")] = ()
+    history: Annotated[
+        tuple[RolloutRecord, ...], Field(max_length=10, description="Rollouts that have ended, newest first.")
+    ] = ()
+    handled: Annotated[
+        tuple[HandledAnnotation, ...], Field(max_length=8, description="Annotations that were answered.")
+    ] = ()

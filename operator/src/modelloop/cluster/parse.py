@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from modelloop.api.runtime import RUNTIME_CONTAINER
 from modelloop.cluster.slim import main_container
-from modelloop.decide.deployment import ObservedServer
 from modelloop.decide.pods import ObservedPod, SecretFiles
 from modelloop.decide.runs import ObservedJob
+from modelloop.decide.servers import ObservedServer
 from modelloop.desired.labels import DIGEST, QUEUE, TEMPLATE_HASH_ANNOTATION
 
 Object = dict[str, Any]

@@ -3,26 +3,29 @@
 from collections.abc import Callable
 
 from modelkit.contract.recipe import OriginConfig
-from modelloop.api.common import VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec, ModelDeploymentStatus
 from modelloop.api.monitor import ModelMonitorSpec, ModelMonitorStatus
 from modelloop.api.training import Feedback, ModelTrainingSpec, ModelTrainingStatus
 from modelloop.cluster.cache import Cache, Key
 from modelloop.cluster.equality import is_applied, with_applied_hash
 from modelloop.cluster.parse import Object, is_owned_by, parse_job, parse_pod, parse_server
-from modelloop.decide.deployment import ObservedDeployment, ObservedServer, Target
+from modelloop.cluster.targets import read_fallback, read_target, training_key
+from modelloop.decide.deployment_state import ObservedDeployment
 from modelloop.decide.monitor import ObservedModel, ObservedMonitor
 from modelloop.decide.retention import decide_kept_versions
 from modelloop.decide.runs import ObservedJob, ObservedTraining, RetrainWish, ScrapedProgress
 from modelloop.decide.schedule import find_schedule_problem
+from modelloop.decide.servers import ObservedServer
+from modelloop.decide.shares import server_sizes
 from modelloop.desired.deployment import build_server, service_address
 from modelloop.desired.labels import (
     APPROVE_ANNOTATION,
     COMPONENT,
     DIGEST,
     REVISION,
+    ROLLOUT_ANNOTATION_PREFIX,
+    ROLLOUT_ANNOTATIONS,
     RUN_ANNOTATION,
-    TEMPLATE_HASH_ANNOTATION,
     WORKER,
 )
 from modelloop.desired.names import cron_job_name
@@ -88,14 +91,24 @@ def read_origin(body: Object, image: str) -> OriginConfig:
 
 def read_kept_versions(cache: Cache, key: Key, status: ModelTrainingStatus) -> tuple[str, ...]:
     """Directory names of a ModelTraining's versions that something in its namespace still names."""
-    served = (
-        version["path"]
+    served = [
+        path
         for deployment_key, deployment in cache.all("ModelDeployment")
         if deployment_key.namespace == key.namespace
-        for version in map((deployment.get("status") or {}).get, ("stable", "candidate", "previous"))
-        if version
-    )
+        for path in _used_paths(deployment, key, status)
+    ]
     return decide_kept_versions(status, served, namespace=key.namespace, name=key.name)
+
+
+def _used_paths(deployment: Object, training: Key, status: ModelTrainingStatus) -> list[str]:
+    """Paths of the versions that a ModelDeployment serves, is pinned to, or may be rolled back to."""
+    plain = deployment.get("status") or {}
+    served = [version["path"] for version in map(plain.get, ("stable", "candidate", "previous")) if version]
+    good = [record["path"] for record in plain.get("history", []) if record.get("result") == "Promoted"]
+    spec = deployment.get("spec", {})
+    is_pinned = (spec.get("trainingRef") or {}).get("name") == training.name and "version" in spec
+    pinned = [record.path for record in status.history if is_pinned and record.number == spec["version"]]
+    return served + [path for path in good if path not in served][:1] + [path for path in pinned if path]
 
 
 def _read_wishes(cache: Cache, key: Key) -> tuple[RetrainWish, ...]:
@@ -116,15 +129,17 @@ def read_deployment(
     """What is known of a ModelDeployment."""
     spec = ModelDeploymentSpec.model_validate(body["spec"])
     status = ModelDeploymentStatus.model_validate(body.get("status") or {})
-    training = cache.get(Key("ModelTraining", key.namespace, spec.training_ref.name))
+    owner, uid = training_key(key, spec), body["metadata"]["uid"]
+    sizes = server_sizes(spec, status)
     desired = {
         version.deployment: build_server(
             spec,
             version,
             namespace=key.namespace,
             name=key.name,
-            uid=body["metadata"]["uid"],
+            uid=uid,
             settings=settings,
+            replicas=sizes[version.deployment],
         )
         for version in (status.stable, status.candidate, status.previous)
         if version is not None
@@ -140,12 +155,14 @@ def read_deployment(
         generation=body["metadata"].get("generation", 0),
         spec=spec,
         status=status,
-        training_found=training is not None,
-        target=_read_target(key, body, spec, training, settings),
+        training_found=owner is None or cache.get(owner) is not None,
+        target=read_target(cache, key, uid, spec, settings),
+        fallback=read_fallback(key, uid, spec, status, settings),
         servers=servers,
         service_digest=service.get("spec", {}).get("selector", {}).get(DIGEST, ""),
         address=service_address(spec, namespace=key.namespace, name=key.name),
         apply_error=apply_error,
+        annotations=read_commands(body),
     )
 
 
@@ -154,30 +171,11 @@ def _read_server(server: Object, pods: list[Object], desired: Object | None) -> 
     return parse_server(server, pods, matches=matches)
 
 
-def _read_target(
-    key: Key, body: Object, spec: ModelDeploymentSpec, training: Object | None, settings: WorkloadSettings
-) -> Target | None:
-    if training is None:
-        return None
-    champion = ModelTrainingStatus.model_validate(training.get("status") or {}).champion
-    if champion is None:
-        return None
-    version = VersionStatus(
-        number=champion.number,
-        path=champion.path,
-        digest=champion.digest,
-        storage=champion.storage,
-        signing_secret=champion.signing_secret,
-    )
-    server = build_server(
-        spec, version, namespace=key.namespace, name=key.name, uid=body["metadata"]["uid"], settings=settings
-    )
-    metadata = server["metadata"]
-    return Target(
-        version=version,
-        deployment=metadata["name"],
-        template_hash=metadata["annotations"][TEMPLATE_HASH_ANNOTATION],
-    )
+def read_commands(body: Object) -> dict[str, str]:
+    """What people ask of a rollout by annotations, by the name without its prefix."""
+    annotations = body["metadata"].get("annotations") or {}
+    keys = {name: f"{ROLLOUT_ANNOTATION_PREFIX}{name}" for name in ROLLOUT_ANNOTATIONS}
+    return {name: annotations[key] for name, key in keys.items() if key in annotations}
 
 
 def read_monitor(cache: Cache, key: Key, body: Object, apply_error: str) -> ObservedMonitor:
@@ -194,14 +192,14 @@ def read_monitor(cache: Cache, key: Key, body: Object, apply_error: str) -> Obse
         )
     else:
         stable = ModelDeploymentStatus.model_validate(deployment.get("status") or {}).stable
-        training_name = ModelDeploymentSpec.model_validate(deployment["spec"]).training_ref.name
-        training = cache.get(Key("ModelTraining", key.namespace, training_name))
+        owner = training_key(key, ModelDeploymentSpec.model_validate(deployment["spec"]))
+        training = None if owner is None else cache.get(owner)
         training_status = ModelTrainingStatus.model_validate((training or {}).get("status") or {})
         champion = training_status.champion
         handled = {entry.source: entry.id for entry in training_status.handled}
         model = ObservedModel(
             deployment=deployment_name,
-            training=training_name,
+            training="" if owner is None else owner.name,
             digest=stable.digest if stable is not None else None,
             champion_digest=champion.digest if champion is not None else None,
             handled_id=handled.get(f"monitor/{key.name}", ""),
