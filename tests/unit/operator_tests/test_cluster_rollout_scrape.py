@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import ssl
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from modelloop.cluster.rollout_scrape import (
     find_targets,
     parse_report,
 )
-from modelloop.desired.labels import DEPLOYMENT, DIGEST
+from modelloop.desired.labels import DEPLOYMENT, DIGEST, ROUTE_REVISION_ANNOTATION
 from modelloop.desired.names import digest_label
 from tests.unit.operator_tests.fake_pods import Answer, endless, serving
 from tests.unit.operator_tests.operator_states import NOW, digest_of
@@ -58,6 +59,14 @@ def pod(name: str = "pod-1", number: int = 1, *, ready: bool = True, ip: str = "
     }
 
 
+def route_map(revision: str = "r1", version: int = 5) -> Object:
+    metadata = {
+        "name": "cancer-route", "namespace": "team", "resourceVersion": str(version),
+        "annotations": {ROUTE_REVISION_ANNOTATION: revision},
+    }  # fmt: skip
+    return {"kind": "ConfigMap", "metadata": metadata, "data": {}}
+
+
 def cache_of(*bodies: Object) -> Cache:
     cache = Cache()
     for body in bodies:
@@ -65,9 +74,11 @@ def cache_of(*bodies: Object) -> Cache:
     return cache
 
 
-def report(asked: int = 0, failed: int = 0, revision: str = "r1", number: int = 1) -> RouteReport:
+def report(
+    asked: int = 0, failed: int = 0, revision: str = "r1", measurement: str = "1", number: int = 1
+) -> RouteReport:
     side = SideReport(asked=asked, answered=asked - failed, failures={"Error": failed} if failed else {})
-    return RouteReport(digest=digest_of(number), revision=revision, measurement="m", other_side=side)
+    return RouteReport(digest=digest_of(number), revision=revision, measurement=measurement, other_side=side)
 
 
 def said(**fields: Any) -> bytes:
@@ -245,7 +256,7 @@ async def wakes(*reports: bytes, interval: str = "1h", every: float = 0.0) -> li
     """How often the ModelDeployment was woken by the time of each report."""
     pods = Answer()
     async with serving(pods.answer) as port, aiohttp.ClientSession() as session:
-        scraper, woken, _ = scraper_of(cache_of(deployment(interval=interval), pod()), port, every=every)
+        scraper, woken, _ = scraper_of(cache_of(deployment(interval=interval), pod(), route_map()), port, every=every)
         counts = []
         for body in reports:
             pods.body = body
@@ -262,13 +273,37 @@ async def test_counts_wake_at_most_once_in_an_interval() -> None:
 
 async def test_failures_and_another_route_wake_at_once() -> None:
     assert await wakes(said(), said(asked=5, failed=1), said(asked=9, failed=1)) == [1, 2, 2]
-    assert await wakes(said(), said(revision="r2"), said(revision="r2")) == [1, 2, 2]
+    assert await wakes(said(), said(measurement="2"), said(measurement="2")) == [1, 2, 2]
+
+
+async def test_a_pod_that_follows_another_route_than_it_should_wakes_at_every_question_until_it_does() -> None:
+    behind, problem = said(revision="r0"), dumps(replace(report(revision="r0"), problem="it doesn't fit")).encode()
+    assert await wakes(behind, behind, said(), said()) == [1, 2, 3, 3]
+    assert await wakes(problem, problem) == [1, 1], "telling it again doesn't help"
+
+
+async def test_news_that_came_too_soon_is_told_by_the_next_report() -> None:
+    pods = Answer()
+    cache = cache_of(deployment(), pod(), route_map())
+    async with serving(pods.answer) as port, open_session(2.0) as session:
+        scraper, woken, _ = scraper_of(cache, port, every=0.2)
+        pods.body = said(revision="r1")
+        await scraper.ask_all(session, asyncio.Semaphore(1))
+        cache.put("Pod", pod("other"))
+        pods.body = said(revision="r2", asked=1)
+        cache.put("ConfigMap", route_map("r2", version=6))
+        await scraper.ask_all(session, asyncio.Semaphore(1))
+        assert len(woken) == 1, "another pod's first report, at once after the last"
+        async with asyncio.timeout(10):
+            while len(woken) < 2:
+                await scraper.ask_all(session, asyncio.Semaphore(1))
+                await asyncio.sleep(0.01)
 
 
 async def test_a_candidate_that_always_fails_wakes_no_more_often_than_pods_are_asked() -> None:
     pods = Answer()
     woken: list[float] = []
-    cache = cache_of(deployment(), *(pod(f"pod-{number}") for number in range(20)))
+    cache = cache_of(deployment(), route_map(), *(pod(f"pod-{number}") for number in range(20)))
     async with serving(pods.answer) as port:
         scraper = ReportScraper(cache, lambda _: woken.append(time.monotonic()), port=port, every=0.2, clock=Clock())
         async with open_session(2.0) as session:

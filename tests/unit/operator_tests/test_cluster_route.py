@@ -1,5 +1,6 @@
 """The route in whole passes: written before anything goes that it names, and read by every pod at once."""
 
+import asyncio
 import copy
 from datetime import timedelta
 from typing import Any
@@ -9,8 +10,10 @@ from prometheus_client import REGISTRY
 
 from modelkit.contract.codec import loads
 from modelkit.contract.environment import HTTP_PORT
-from modelkit.contract.route import ROUTE_FILE, RouteConfig
+from modelkit.contract.route import ROUTE_FILE, RouteConfig, RouteReport
 from modelloop.cluster.cache import Key
+from modelloop.cluster.route import RouteTeller
+from modelloop.decide.route import ObservedReport
 from modelloop.desired.labels import DIGEST, ROUTE_REVISION_ANNOTATION
 from modelloop.desired.names import digest_label, server_name
 from tests.unit.operator_tests.api_server import ApiServer, CrashError, address_of
@@ -96,10 +99,10 @@ def names_of(server: ApiServer, kind: str) -> set[str]:
     return {name for found, _, name in server.objects if found == kind}
 
 
-def revisions(server: ApiServer) -> set[str | None]:
+def revisions(server: ApiServer) -> set[str]:
     """Which routes the pods that serve were told of."""
     return {
-        body["metadata"].get("annotations", {}).get(ROUTE_REVISION_ANNOTATION)
+        body["metadata"].get("annotations", {}).get(ROUTE_REVISION_ANNOTATION, "").partition(".")[0]
         for (kind, _, name), body in server.objects.items()
         if kind == "Pod" and name.startswith("cancer-") and DIGEST in body["metadata"]["labels"]
     }
@@ -224,6 +227,41 @@ def test_a_pod_that_ends_is_left_alone(ending: str) -> None:
     count = len(server.writes)
     operator.work()
     assert f"patch Pod/{STABLE}-0" not in server.writes[count:]
+
+
+def test_a_pod_that_still_follows_another_route_is_told_again_and_not_for_ever() -> None:
+    server, operator = begin()
+    now = 0.0
+    teller = RouteTeller(operator.cluster, lambda: now)
+    revision = route(server).revision
+
+    def tell(*reports: tuple[str, RouteReport]) -> list[str]:
+        count = len(server.writes)
+        found = [ObservedReport(pod=pod, time=operator.now, report=report) for pod, report in reports]
+        asyncio.run(teller.tell(KEY, revision, found))
+        return server.writes[count:]
+
+    late = (f"{STABLE}-0", RouteReport(digest=digest_of(1), revision="older"))
+    good = (f"{STABLE}-1", RouteReport(digest=digest_of(1), revision=revision))
+    unfit = (f"{STABLE}-1", RouteReport(digest=digest_of(1), revision="older", problem="it doesn't fit"))
+    assert tell(late, good) == [], "it has a moment"
+    now = 2.0
+    assert tell(late, unfit) == [f"patch Pod/{STABLE}-0"]
+    assert tell(late) == []
+    told = []
+    for _ in range(1000):
+        now += 1.0
+        told += tell(late)
+    assert len(told) == 5
+    assert tell((late[0], good[1])) == []
+    now += 1000
+    assert tell(late) == [], "it begins anew"
+    now += 2
+    assert tell(late) == [f"patch Pod/{STABLE}-0"]
+    operator.wake(KEY)
+    count = len(server.writes)
+    operator.work()
+    assert server.writes[count:] == [], "told again is told"
 
 
 def test_a_pod_that_is_gone_when_it_is_told_holds_up_nothing() -> None:

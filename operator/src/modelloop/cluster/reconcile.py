@@ -21,7 +21,7 @@ from modelloop.cluster.read import (
     read_origin,
     read_training,
 )
-from modelloop.cluster.route import read_route, refresh_pods
+from modelloop.cluster.route import RouteTeller, read_route
 from modelloop.cluster.telemetry import RECONCILE_SECONDS, RECONCILES, RETRAIN_REQUESTS, RUNS, count_rollouts
 from modelloop.decide.analysis import CustomMeasurement
 from modelloop.decide.deployment import decide_deployment
@@ -73,6 +73,7 @@ class Reconciler:
         self._clock = clock
         # Only so that a standing refusal doesn't make the status flicker between two passes.
         self._apply_errors: dict[Key, str] = {}
+        self._teller = RouteTeller(cluster)
         self._passes: dict[str, Callable[[Key, Object], Awaitable[timedelta | None]]] = {
             "ModelTraining": self._reconcile_training,
             "ModelDeployment": self._reconcile_deployment,
@@ -87,6 +88,7 @@ class Reconciler:
             body = self._cluster.cache.get(key)
             if body is None or "deletionTimestamp" in body["metadata"]:
                 self._apply_errors.pop(key, None)
+                self._teller.forget(key)
                 outcome = "gone"
                 return None
             again = await self._passes[key.kind](key, body)
@@ -224,11 +226,18 @@ class Reconciler:
         count_rollouts(observed.status, plan.status)
 
         async def make() -> None:
-            await self._make_serving(key, body, observed.spec, plan)
+            await self._make_serving(key, body, observed.spec, plan, observed.reports)
 
         return await self._make(key, make, plan.check_again_after)
 
-    async def _make_serving(self, key: Key, body: Object, spec: ModelDeploymentSpec, plan: DeploymentPlan) -> None:
+    async def _make_serving(
+        self,
+        key: Key,
+        body: Object,
+        spec: ModelDeploymentSpec,
+        plan: DeploymentPlan,
+        reports: tuple[ObservedReport, ...],
+    ) -> None:
         """Make what serves. What the API server refuses of one object holds up no other, as far as requests allow.
 
         The public Service turns before pods are told of another route, and they are before anything goes that they
@@ -252,7 +261,7 @@ class Reconciler:
         route = read_route(self._cluster.cache, key, body, spec, plan.route, plan.served)
         untold = await self._try(self._cluster.apply(build_route_map(route, **place)))
         if not untold:
-            refused += await self._try(refresh_pods(self._cluster, key, route.revision))
+            refused += await self._try(self._teller.tell(key, route.revision, reports))
         if not untold or self._cluster.cache.get(Key("ConfigMap", key.namespace, names.route_name(key.name))) is None:
             await self._remove_servers(key, body, plan)
         refused += untold

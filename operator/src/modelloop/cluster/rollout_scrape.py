@@ -26,8 +26,8 @@ from modelloop.cluster.cluster import Object, utc_now
 from modelloop.cluster.parse import find_status
 from modelloop.cluster.telemetry import REPORT_SCRAPES, ROLLOUTS_RUNNING
 from modelloop.decide.route import ObservedReport
-from modelloop.desired.labels import DIGEST
-from modelloop.desired.names import digest_label
+from modelloop.desired.labels import DIGEST, ROUTE_REVISION_ANNOTATION
+from modelloop.desired.names import digest_label, route_name
 from modelloop.desired.route import host_port
 
 EVERY = 1.0
@@ -60,6 +60,8 @@ class _News:
 
     time: float = -math.inf
     failures: int = 0
+    is_urgent: bool = False
+    """There was news since that shouldn't wait for the next look."""
 
 
 class ReportScraper:
@@ -128,18 +130,29 @@ class ReportScraper:
         self._tell(target, None if old is None else old.report, report)
 
     def _tell(self, target: Target, old: RouteReport | None, new: RouteReport) -> None:
-        """Wake the ModelDeployment for news, once in an interval; at once for failures and for another route."""
+        """Wake the ModelDeployment for news, once in an interval; at once for failures and for another route.
+
+        At once is no more often than pods are asked. A pod that follows another route than it should is such news too.
+        """
         news = self._news.setdefault(target.key, _News())
         now = time.monotonic()
         failures = sum(_failures(item.report) for item in self._reports[target.key].values())
-        is_urgent = failures > news.failures or old is None or _route(old) != _route(new)
+        is_changed = old is None or _route(old) != _route(new)
+        is_behind = self._wanted_revision(target.key) not in ("", new.revision) and not new.problem
+        news.is_urgent = news.is_urgent or is_changed or is_behind or failures > news.failures
         # Another measurement counts anew.
         news.failures = min(news.failures, failures)
-        is_news = is_urgent or (old is not None and _counts(old) != _counts(new))
-        wait = self._every if is_urgent else target.interval
+        is_news = news.is_urgent or (old is not None and _counts(old) != _counts(new))
+        wait = self._every if news.is_urgent else target.interval
         if is_news and now - news.time >= wait - self._every / 2:
-            news.time, news.failures = now, failures
+            self._news[target.key] = _News(now, failures)
             self._wake(target.key)
+
+    def _wanted_revision(self, key: Key) -> str:
+        """Of the route that pods are to follow; empty while there is none."""
+        route = self._cache.get(Key("ConfigMap", key.namespace, route_name(key.name))) or {"metadata": {}}
+        revision: str = route["metadata"].get("annotations", {}).get(ROUTE_REVISION_ANNOTATION, "")
+        return revision
 
 
 def _route(report: RouteReport) -> tuple[str, str, str, str]:

@@ -6,20 +6,27 @@ more; so every change of the route ends with an annotation on each pod.
 """
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 from modelkit.contract.route import PeerConfig, RouteConfig
 from modelloop.api.deployment import ModelDeploymentSpec, ServedVersion
 from modelloop.cluster.cache import Cache, Key
 from modelloop.cluster.cluster import Cluster, Object
 from modelloop.cluster.parse import find_status, is_owned_by
-from modelloop.decide.route import RoutePlan
+from modelloop.decide.route import ObservedReport, RoutePlan
 from modelloop.desired.labels import DIGEST, ROUTE_REVISION_ANNOTATION
 from modelloop.desired.names import digest_label, server_name
 from modelloop.desired.route import build_peer, build_route, build_rule
 
 _CONCURRENCY = 16
+_PATIENCE = 2.0
+"""Seconds after which a pod that still follows another route is told again; then twice as long."""
+_MOST_AGAIN = 6
+_AGAIN = "."
+"""Between the revision and how often the pod was told of it again."""
 
 
 def read_route(
@@ -71,24 +78,68 @@ def _has_mounts(pod: Object) -> bool:
     return is_live and bool(status.get("podIP"))
 
 
-async def refresh_pods(cluster: Cluster, key: Key, revision: str) -> None:
-    """Have the pods of every version read the route with `revision`, as far as they haven't been told of it.
+@dataclass(slots=True)
+class _Told:
+    revision: str
+    time: float
+    again: int = 0
 
-    Raises what the API server refused of the first pod, when all have been tried.
-    """
-    limit = asyncio.Semaphore(_CONCURRENCY)
 
-    async def tell(name: str) -> None:
-        async with limit:
-            metadata = {"annotations": {ROUTE_REVISION_ANNOTATION: revision}}
-            await cluster.patch("Pod", key.namespace, name, {"metadata": metadata})
+class RouteTeller:
+    """Has the pods of a ModelDeployment read a route."""
 
-    stale = [
-        pod["metadata"]["name"]
-        for pod in cluster.cache.children(key, "Pod")
-        if _has_mounts(pod) and pod["metadata"].get("annotations", {}).get(ROUTE_REVISION_ANNOTATION) != revision
-    ]
-    results = await asyncio.gather(*(tell(name) for name in stale), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+    def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        # Only of pods that report, and only so that they aren't told again too often.
+        self._told: dict[Key, dict[str, _Told]] = {}
+
+    async def tell(self, key: Key, revision: str, reports: Iterable[ObservedReport]) -> None:
+        """Have the pods of every version read the route with `revision`, as far as they haven't been told of it.
+
+        A kubelet that hears of the pod before it hears of the ConfigMap refreshes the mount with what it was before.
+        So a pod that reports that it still follows another route is told again. Raises what the API server refused of
+        a pod, when all have been tried.
+        """
+        limit = asyncio.Semaphore(_CONCURRENCY)
+
+        async def patch(name: str, value: str) -> None:
+            async with limit:
+                metadata = {"annotations": {ROUTE_REVISION_ANNOTATION: value}}
+                await self._cluster.patch("Pod", key.namespace, name, {"metadata": metadata})
+
+        behind = {item.pod for item in reports if item.report.revision != revision and not item.report.problem}
+        values = self._find_values(key, revision, behind)
+        results = await asyncio.gather(*(patch(*item) for item in values.items()), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    def forget(self, key: Key) -> None:
+        """Let go of what is remembered of a ModelDeployment."""
+        self._told.pop(key, None)
+
+    def _find_values(self, key: Key, revision: str, behind: Set[str]) -> dict[str, str]:
+        """The annotation's new value by the pod's name; only of pods that are to be told."""
+        values = {}
+        told: dict[str, _Told] = {}
+        for pod in self._cluster.cache.children(key, "Pod"):
+            name = pod["metadata"]["name"]
+            if not _has_mounts(pod):
+                continue
+            value = pod["metadata"].get("annotations", {}).get(ROUTE_REVISION_ANNOTATION, "")
+            if value.partition(_AGAIN)[0] != revision:
+                values[name] = revision
+            elif name in behind:
+                told[name] = entry = self._recall(key, name, revision)
+                if entry.again < _MOST_AGAIN and self._clock() - entry.time >= _PATIENCE * 2**entry.again:
+                    entry.again += 1
+                    values[name] = f"{revision}{_AGAIN}{entry.again}"
+        self._told[key] = told
+        if not told:
+            self.forget(key)
+        return {name: value for name, value in values.items() if value}
+
+    def _recall(self, key: Key, name: str, revision: str) -> _Told:
+        entry = self._told.get(key, {}).get(name)
+        return entry if entry is not None and entry.revision == revision else _Told(revision, self._clock())

@@ -26,7 +26,8 @@ ROLLOUT_ANNOTATION_PREFIX = "modelloop.dev/"
 ROLLOUT_ANNOTATIONS = ("promote", "pause", "resume", "abort", "rollback")
 """What a person may ask of a rollout, after the prefix; the value is any new token."""
 ROUTE_REVISION_ANNOTATION = "modelloop.dev/route-revision"
-"""Of a server's pod: the route that it was last made to read. The kubelet refreshes a pod's mounts when it changes."""
+"""Of a route's ConfigMap, and of a server's pod: the route that it was last made to read. The kubelet refreshes a pod's
+mounts when it changes."""
 REVISION = "modelloop.dev/revision"
 """Label or annotation of a ModelTraining: the revision of the repository that it was applied from."""
 QUEUE = "kueue.x-k8s.io/queue-name"

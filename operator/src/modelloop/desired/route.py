@@ -102,6 +102,7 @@ def build_route_map(route: RouteConfig, *, namespace: str, name: str, uid: str) 
             "name": names.route_name(name),
             "namespace": namespace,
             "labels": labels.object_labels(KIND, name),
+            "annotations": {labels.ROUTE_REVISION_ANNOTATION: route.revision},
             "ownerReferences": [labels.owner_reference(KIND, name, uid)],
         },
         "data": {ROUTE_FILE: dumps(route)},
