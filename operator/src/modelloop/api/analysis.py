@@ -158,7 +158,7 @@ class Analysis(ApiModel):
     false_rollback_rate: Annotated[
         float,
         Field(
-            ge=1e-6,
+            gt=0,
             le=0.2,
             description="Probability at most that a candidate within all limits Fails in a whole rollout, however "
             "often it is looked at. Custom checks aren't covered.",

@@ -8,6 +8,8 @@ from modelloop.decide.analysis.result import CheckName
 OFF_SHARE = 1.0
 """A limit that no share can exceed."""
 OFF_FACTOR = 1000.0
+_LEAST_RATE = 1e-9
+"""Less is taken as this: logarithms are taken of levels."""
 
 
 def alpha_for(settings: Analysis, steps: int) -> Mapping[str, float]:
@@ -16,7 +18,7 @@ def alpha_for(settings: Analysis, steps: int) -> Mapping[str, float]:
     The levels of all checks in all steps add up to falseRollbackRate (Bonferroni). Half of it is the quality's: where
     labels are few, every bit of power counts; the others need some requests more.
     """
-    rate = settings.false_rollback_rate / max(steps, 1)
+    rate = max(settings.false_rollback_rate, _LEAST_RATE) / max(steps, 1)
     others = [name for name, is_wanted in _wanted(settings).items() if is_wanted]
     if not is_quality_wanted(settings):
         return {name: rate / len(others) for name in others}
