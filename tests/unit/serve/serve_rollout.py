@@ -4,7 +4,6 @@ All of them are on one event loop, because gRPC's own event queue belongs to one
 """
 
 import asyncio
-import json
 import socket
 import threading
 import time
@@ -17,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from modelkit.contract.codec import dumps, from_plain
-from modelkit.contract.config import LimitsConfig, StoreConfig, TlsConfig
+from modelkit.contract.config import LimitsConfig, RuntimeConfig, StoreConfig, TlsConfig
 from modelkit.contract.route import PeerConfig, RouteConfig, RouteReport, RuleConfig
 from modelkit.serve.app import App
 from modelkit.serve.auth import Auth
@@ -185,15 +182,15 @@ class Pods:
         tls: TlsConfig | None = None,
         auth: Auth | None = None,
         drain_seconds: float = 0.0,
-        mount: Path | None = None,
+        runtime: RuntimeConfig | None = None,
     ) -> RolloutPod:
         """A ready pod, stopped at the end of the test."""
         self.count += 1
         root, name = self.folder / "store", f"pod-{self.count}"
         store = Store.open(StoreConfig(uri=f"file://{root}"), {})
         config = server_config(root, store_example(store, example), example.signature.model, limits=limits)
-        config = replace(config, tls=tls)
-        mount = self.folder / name / "route" if mount is None else mount
+        config = replace(config, tls=tls, runtime=runtime)
+        mount = self.folder / name / "route"
         settings = Settings(
             config=config, port=0, work=self.folder / name / "work", pod=name, route=mount / "route.json"
         )
@@ -201,6 +198,7 @@ class Pods:
         self.stack.callback(version.close)
         pool = self.stack.enter_context(ThreadPoolExecutor(3))
         engine = Engine(version.service, config.limits, config.batching, version.cost, pool, 2)
+        watch = () if version.remote is None else (version.remote.watch,)
         app = App(version.service, engine, pool, auth)
         grpc = GrpcServer(Calls(version.service, engine, auth), config.limits, tls, 0)
         server = Server(
@@ -209,7 +207,7 @@ class Pods:
             drain_seconds=drain_seconds,
             certificate=None if tls is None else Certificate(tls),
             auth=auth,
-            companions=(version.service.rollout, grpc),
+            companions=(version.service.rollout, grpc, *watch),
             refresh_seconds=0.02,
         )
         listener = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -238,6 +236,7 @@ class Pods:
 
         self.stack.callback(stop)
         assert started.wait(10)
+        wait_until(lambda: pod.version.service.is_ready)
 
     def pair(self, **options: Any) -> tuple[RolloutPod, RolloutPod]:
         """A stable pod and one of a newer version."""
@@ -276,19 +275,9 @@ def route(
     )
 
 
-def answers(example: Example, rows: NDArray[Any]) -> list[Any]:
-    """scikit-learn's own."""
-    return np.asarray(example.pipeline.predict(rows)).tolist()
-
-
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Until it holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it didn't come true in time"
         time.sleep(0.005)
-
-
-def plain(value: Any) -> Any:
-    """JSON there and back."""
-    return json.loads(json.dumps(value))

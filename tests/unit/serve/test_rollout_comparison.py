@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modelkit.contract.config import RuntimeConfig
 from modelkit.contract.files import PROFILE
 from modelkit.data.profile import build_profile
 from modelkit.serve.errors import UnprocessableRequestError
@@ -71,6 +72,32 @@ def test_classes_are_compared_row_by_row(pods: Pods, weight: int, size: int) -> 
     assert report.other_side.asked == report.other_side.answered == requests * weight // 100
     assert report.own_side.answered == requests - report.other_side.asked
     assert sum(report.own_side.latency.counts) == sum(report.other_side.latency.counts) == requests
+
+
+@pytest.mark.parametrize("weight", [0, 50, 100])
+def test_a_version_behind_a_runtime_shares_and_compares_as_any_other(pods: Pods, weight: int) -> None:
+    back, newer = pods.pair()
+    runtime = RuntimeConfig(address=f"http://{back.place}", protocol="V2", model_name="cancer")
+    stable = pods.start(cancer(), runtime=runtime)
+    stable.follow(route(stable, newer, weight=weight, compare=100))
+    rows = cancer().rows[:20]
+    ask_all(stable, rows)
+    wait_until(lambda: stable.report().pairs.rows == 20)
+    differences = cancer().pipeline.predict(rows) != newer_cancer().pipeline.predict(rows)
+    assert stable.report().pairs.disagreements == int(differences.sum())
+    assert stable.report().other_side.answered == 20 * weight // 100
+
+
+def test_a_runtime_with_a_protocol_of_its_own_is_not_shared_but_counted(pods: Pods) -> None:
+    back, newer = pods.pair()
+    runtime = RuntimeConfig(address=f"http://{back.place}", protocol="Raw", model_name="cancer")
+    stable = pods.start(cancer(), runtime=runtime)
+    stable.follow(route(stable, newer, weight=100))
+    assert stable.ask().raise_for_status().json()["version"] == "3"
+    report = stable.report()
+    assert "Raw" in report.problem
+    assert (report.other, report.own_side.answered, newer.asked()) == ("", 1, 0)
+    stable.run(stable.version.remote.relay._pool.close)
 
 
 def with_profile(example: Example) -> Example:

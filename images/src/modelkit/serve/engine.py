@@ -140,8 +140,11 @@ class Engine:
             ticket.abandon()
 
     def parse(self, parse: Parse) -> "asyncio.Future[Question]":
-        """A request's question, parsed on a thread; nothing is answered."""
-        return self._loop.run_in_executor(self._pool, parse)
+        """A request's question, parsed on a thread; nothing is answered. Raises OverloadedError as `submit` does."""
+        ticket = self.enter(lambda _: None)
+        future = self._loop.run_in_executor(self._pool, parse)
+        future.add_done_callback(lambda _: self.leave(ticket))
+        return future
 
     @property
     def load(self) -> float:

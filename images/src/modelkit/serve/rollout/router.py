@@ -79,12 +79,12 @@ class Router:
         """Have one of the versions answer; `done` is called once, perhaps before this returns."""
         if self._column is None or ask.key is not None:
             return self._answer(ask, done)
-        if ask.is_costly or ask.size > INLINE_BYTES:
-            running = _Running()
-            future = ask.engine.parse(ask.parse)
-            future.add_done_callback(partial(self._parsed, ask, done, running))
-            return running
         try:
+            if ask.is_costly or ask.size > INLINE_BYTES:
+                running = _Running()
+                future = ask.engine.parse(ask.parse)
+                future.add_done_callback(partial(self._parsed, ask, done, running))
+                return running
             question = ask.parse()
         except Exception as exc:  # noqa: BLE001 - whoever asked tells the client
             self._refuse(exc, done)
