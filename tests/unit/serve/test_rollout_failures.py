@@ -2,7 +2,9 @@
 
 import socket
 import struct
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +267,41 @@ def test_a_token_is_passed_on_and_its_refusal_is_not(pods: Pods, tmp_path: Path)
     stable.follow(route(stable, stranger, revision="2", measurement="n", weight=100))
     assert stable.ask(headers=header).raise_for_status().json()["version"] == "3"
     assert dict(stable.report().other_side.failures) == {"Refused": 1}
+
+
+def test_nobody_notices_a_storm_of_changes(pods: Pods) -> None:
+    stable, newer = pods.pair()
+    worse = pods.start(newer_cancer())
+    worse.break_down()
+    over, failures, count = threading.Event(), list[str](), [0, 0, 0, 0]
+
+    def ask(number: int) -> None:
+        with stable.client() as client:
+            while not over.is_set():
+                response = client.post("/predict", json={"features": cancer().values(1 + number)})
+                count[number] += 1
+                if response.status_code != 200:
+                    failures.append(response.text)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    with bad_peer(hang) as hanging, bad_peer(says(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", closes=True)) as cut:
+        others = [newer, worse, hanging.peer, cut.peer]
+        for turn in range(24):
+            rule = {"weight": 50 * (turn % 3), "compare": 50 * (turn % 2), "timeout_seconds": 0.1}
+            config = route(stable, others[turn % 4], revision=str(turn), digest=f"sha256:{turn % 4}", **rule)
+            stable.follow(replace(config, measurement=str(turn // 4)))
+            before = sum(count)
+            wait_until(lambda before=before: sum(count) > before + 20)
+            if turn == 12:
+                newer.stop()
+        over.set()
+        for thread in threads:
+            thread.join(20)
+    assert failures == []
+    report = stable.report()
+    assert report.own_side.failures == {}
+    assert stable.metric("modelloop_requests_total", route="predict", code="200") == sum(count)
+    wait_until(lambda: stable.version.service.rollout.router.lane.breaker.in_flight == 0)
+    assert stable.engine.active == 0
