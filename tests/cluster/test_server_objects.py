@@ -6,14 +6,18 @@ import pytest
 
 from modelloop.api.common import Storage, VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec
+from modelloop.api.network import NetworkAccess
 from modelloop.cluster.equality import is_applied, with_applied_hash
 from modelloop.desired.deployment import build_server, build_service
+from modelloop.desired.network import build_network_policy
+from modelloop.desired.route import build_peer, build_route, build_route_map, build_rule, build_version_service
 from modelloop.desired.workload import WorkloadSettings
 from tests.cluster.cluster_api import Api, Object
 from tests.cluster.cluster_loop import deployment
 
 SETTINGS = WorkloadSettings(trainer_image="t", server_image="example/server:1", monitor_image="m")
 VERSION = VersionStatus(number=2, path="models/team/x/2-y", digest=f"sha256:{'0' * 64}", storage=Storage())
+OTHER = f"sha256:{'1' * 64}"
 SPECS: dict[str, Object] = {
     "the simplest": {},
     "encrypted, with tokens and hashed columns": {
@@ -75,11 +79,22 @@ def test_the_pod_is_admitted(api: Api, restricted: str, spec: ModelDeploymentSpe
     assert api.create(pod, dry_run=True)["spec"]["securityContext"]["runAsNonRoot"] is True
 
 
-def test_the_deployment_and_its_service_come_back_as_they_were_wanted(
+def test_what_is_made_for_a_version_comes_back_as_it_was_wanted(
     api: Api, namespace: str, spec: ModelDeploymentSpec
 ) -> None:
-    """Else the operator would write them again and again."""
-    service = build_service(spec, VERSION.digest, namespace=namespace, name="cancer", uid="0-0")
-    for wanted in (server(spec, namespace), service):
+    """Else the operator would write it again and again."""
+    place = {"namespace": namespace, "name": "cancer", "uid": "0-0"}
+    rule = build_rule(spec, OTHER, weight=10, compare=1, is_guarded=True)
+    route = build_route("1", {VERSION.digest: rule}, {OTHER: build_peer(1, "10.0.0.1")}, {})
+    guarded = spec.model_copy(update={"network_policy": NetworkAccess()})
+    objects = (
+        server(spec, namespace),
+        build_service(spec, VERSION.digest, **place),
+        build_version_service(spec, VERSION.digest, **place),
+        build_route_map(route, **place),
+        build_network_policy(guarded, **place, operator_namespace="modelloop-system"),
+    )
+    for wanted in objects:
+        assert wanted is not None
         desired = with_applied_hash(wanted)
         assert is_applied(desired, api.apply(desired, dry_run=True))

@@ -22,6 +22,7 @@ from modelloop.api.training import Trigger
 from modelloop.desired import names
 from modelloop.desired.deployment import build_server, build_service, server_selector
 from modelloop.desired.monitor import build_access, build_cron_job
+from modelloop.desired.route import build_route, build_route_map
 from modelloop.desired.training import begin_run, build_job
 from modelloop.desired.workload import WorkloadSettings, build_resources, build_store_claim, parse_quantity
 from tests.unit.operator_tests.operator_states import (
@@ -67,6 +68,7 @@ def build_all(name: str = "cancer", storage: Storage | None = None, **fields: An
         build_job(training, run, **place, settings=SETTINGS),
         build_server(deployment_spec(**fields), version(storage), **place, settings=SETTINGS),
         build_service(deployment_spec(**fields), digest_of(2), **place),
+        build_route_map(build_route("", {}, {}, {}), **place),
         build_cron_job(monitor_spec(**fields), version(storage), NOW, **place, settings=SETTINGS),
         *build_access(**place),
         build_store_claim("team", SETTINGS, "modelloop-store"),

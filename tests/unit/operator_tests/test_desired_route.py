@@ -46,7 +46,7 @@ def test_the_service_of_a_version_has_its_servers_name_and_selects_its_pods_only
     assert built["metadata"]["name"] == server()["metadata"]["name"] == names.server_name("cancer", CANDIDATE)
     assert built["spec"]["selector"].items() <= server()["spec"]["template"]["metadata"]["labels"].items()
     assert built["spec"]["selector"] != server_selector("cancer", STABLE)
-    assert built["spec"]["publishNotReadyAddresses"] is False
+    assert not built["spec"].get("publishNotReadyAddresses")
     assert built["spec"]["type"] == "ClusterIP"
 
 

@@ -41,6 +41,7 @@ def test_everything_can_be_stated() -> None:
     assert (settings.http_host, settings.http_port) == ("127.0.0.1", 9000)
     assert (settings.workers, settings.audit_seconds, settings.log_level) == (4, 30.0, "DEBUG")
     assert (settings.pod_name, settings.namespace) == ("modelloop-0", "system")
+    assert settings.workloads.operator_namespace == "system"
     assert settings.workloads.finished_job_ttl == 60
     assert settings.workloads.store_access_mode == "ReadWriteMany"
 

@@ -33,13 +33,9 @@ def build_version_service(
             "labels": {**labels.object_labels(KIND, name), **selector},
             "ownerReferences": [labels.owner_reference(KIND, name, uid)],
         },
-        "spec": {
-            "type": "ClusterIP",
-            "selector": selector,
-            "ports": build_ports(spec, http_port=HTTP_PORT),
-            # Only pods that are Ready are ever asked.
-            "publishNotReadyAddresses": False,
-        },
+        # Only pods that are Ready are ever asked: publishNotReadyAddresses is left out, as the API server leaves it out
+        # of what it stores when it isn't set.
+        "spec": {"type": "ClusterIP", "selector": selector, "ports": build_ports(spec, http_port=HTTP_PORT)},
     }
 
 
