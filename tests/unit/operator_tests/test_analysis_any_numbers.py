@@ -153,7 +153,7 @@ def look(
     return decide_analysis(analysis, measured, records, steps=3, custom=custom)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(ANALYSES, st.lists(st.lists(REPORTS, max_size=2), min_size=1, max_size=2), CUSTOM, st.booleans())
 def test_any_numbers_give_a_verdict(
     analysis: Analysis, looks: list[list[RouteReport]], custom: dict[str, CustomMeasurement] | None, is_baking: bool
@@ -173,7 +173,7 @@ def test_any_numbers_give_a_verdict(
             assert outcome.requests >= analysis.min_requests
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(ANALYSES, st.lists(REPORTS, min_size=1, max_size=2))
 def test_a_verdict_does_not_depend_on_the_order_of_pods_or_on_what_was_asked_before(
     analysis: Analysis, reports: list[RouteReport]

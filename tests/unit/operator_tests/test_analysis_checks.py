@@ -2,14 +2,12 @@
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
 from modelkit.contract.route import LatencyReport
-from modelloop.api.analysis import Analysis, LatencyAnalysis, PrometheusCheck, QualityAnalysis
-from modelloop.decide.analysis import CustomMeasurement, Measurements, alpha_for, fill_query
-from modelloop.decide.analysis.custom import check_custom
+from modelloop.api.analysis import Analysis, LatencyAnalysis, QualityAnalysis
+from modelloop.decide.analysis import Measurements
 from modelloop.decide.analysis.latency import check_latency, check_latency_ratio
 from modelloop.decide.analysis.measurements import Labels, Pairs, Side
 from modelloop.decide.analysis.predictions import check_disagreement, check_prediction_distance, check_score_shift
@@ -19,7 +17,6 @@ from modelloop.decide.analysis.traffic import check_success_ratio, check_traffic
 
 ALPHA = 0.0005
 SETTINGS = Analysis()
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def asked(total: int, failed: int = 0, **more: object) -> Measurements:
@@ -335,73 +332,3 @@ def test_few_labels_decide_nothing_unless_they_are_required() -> None:
     required = Analysis(quality=QualityAnalysis(required=True))
     result = found(check_quality(labelled(99, 0, 99), required, ALPHA))
     assert (result.verdict, result.message) == ("Inconclusive", "99 labelled rows; 100 are wanted")
-
-
-# -- custom --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("value", "verdict", "message"),
-    [
-        (0.5, "Successful", "0.5 is within min 0.1 and max 0.9"),
-        (0.1, "Successful", "0.1 is within min 0.1 and max 0.9"),
-        (0.9, "Successful", "0.9 is within min 0.1 and max 0.9"),
-        (0.09, "Failed", "0.09 is below min 0.1"),
-        (0.91, "Failed", "0.91 is above max 0.9"),
-        (math.nan, "Inconclusive", "the query results in nan instead of a number"),
-        (math.inf, "Inconclusive", "the query results in inf instead of a number"),
-        (None, "Inconclusive", "the query results in nothing instead of a number"),
-    ],
-)
-def test_a_custom_value_must_be_within_its_limits(value: float | None, verdict: str, message: str) -> None:
-    check = PrometheusCheck(name="errors", query="up", min=0.1, max=0.9)
-    result = check_custom(check, CustomMeasurement(time=NOW, value=value))
-    assert (result.verdict, result.message) == (verdict, message)
-
-
-def test_a_custom_check_without_a_measurement_is_never_successful() -> None:
-    check = PrometheusCheck(name="errors", query="up", max=0.9)
-    assert check_custom(check, None).verdict == "Inconclusive"
-    result = check_custom(check, CustomMeasurement(time=NOW, value=0.5, error="2 series instead of one"))
-    assert (result.verdict, result.message) == ("Error", "2 series instead of one")
-
-
-def test_a_querys_variables_are_filled_in_and_nothing_else() -> None:
-    query = 'sum(rate(x{pod=~"$candidate-.*$",ns="$namespace"}[1m])) / $names + $name'
-    filled = fill_query(query, {"namespace": "prod", "name": "churn", "candidate": "churn-ab", "stable": "churn-cd"})
-    assert filled == 'sum(rate(x{pod=~"churn-ab-.*$",ns="prod"}[1m])) / $names + churn'
-
-
-# -- levels --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("steps", [0, 1, 3, 21])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        SETTINGS,
-        Analysis(max_score_shift=0.1, latency=LatencyAnalysis(max_p99="1s"), false_rollback_rate=0.2),
-        Analysis(quality=QualityAnalysis(max_loss=1, max_error_increase=1000)),
-        Analysis(
-            min_success_ratio=0,
-            latency=LatencyAnalysis(max_ratio=1000),
-            max_disagreement=1,
-            max_prediction_distance=1,
-        ),
-    ],
-    ids=["default", "everything", "no quality", "quality only"],
-)
-def test_the_levels_add_up_to_the_stated_rate(settings: Analysis, steps: int) -> None:
-    levels = alpha_for(settings, steps)
-    assert sum(levels.values()) * max(steps, 1) == pytest.approx(settings.false_rollback_rate)
-
-
-def test_what_is_not_looked_at_has_no_level() -> None:
-    off = Analysis(
-        min_success_ratio=0,
-        latency=LatencyAnalysis(max_ratio=1000),
-        max_disagreement=1,
-        max_prediction_distance=1,
-        quality=QualityAnalysis(max_loss=1, max_error_increase=1000),
-    )
-    assert alpha_for(off, 3) == {}
