@@ -305,6 +305,29 @@ def test_a_candidate_without_a_ready_pod_gets_no_request() -> None:
     world.servers[candidate.deployment] = replace(server, available=0, pods=())
     plan = world.reconcile()
     assert plan.route.rules == ()
+    assert state(world) == "Scaling"
+    world.wait(3 * SECOND)
+    world.settle()
+    rollout = world.status.rollout
+    assert rollout is not None
+    assert (rollout.state, rollout.position, rollout.since) == ("Stepping", "2/3", world.now), "the step begins anew"
+
+
+def test_a_step_that_begins_anew_again_and_again_ends_at_its_deadline() -> None:
+    world = canary()
+    begin(world)
+    candidate = world.status.candidate
+    assert candidate is not None
+    for _ in range(200):
+        if world.status.candidate is None:
+            break
+        world.run(1)
+        if candidate.deployment in world.servers:
+            server = world.servers[candidate.deployment]
+            world.servers[candidate.deployment] = replace(server, available=0, pods=())
+            world.reconcile()
+    assert last(world)[:2] == (2, "RolledBack")
+    assert last(world)[2] in ("NoTraffic", "Inconclusive")
 
 
 def test_a_crash_under_traffic_ends_the_rollout_with_its_reason() -> None:

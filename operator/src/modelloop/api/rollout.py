@@ -154,6 +154,9 @@ class RolloutStatus(ApiModel):
     compare: Annotated[float, Field(ge=0, le=100, description="Percent of the requests that both score.")] = 0
     start_time: AwareDatetime
     since: Annotated[AwareDatetime, Field(description="Since when it is in this state or step.")]
+    step_time: Annotated[
+        AwareDatetime | None, Field(description="When the step began first; its deadline counts from here.")
+    ] = None
     traffic_time: Annotated[AwareDatetime | None, Field(description="When it got its first requests.")] = None
     paused: PauseReason | None = None
     paused_state: Annotated[State | None, Field(description="What goes on after the pause.")] = None

@@ -127,7 +127,7 @@ def _resume(play: Play, now: datetime, message: str) -> Play:
     rollout = play.rollout
     assert rollout is not None, "only a rollout is resumed"
     state = rollout.paused_state or "Preparing"
-    play = play.in_state("Scaling" if state == "Stepping" else state, now, message=message)
+    play = play.in_state("Scaling" if state == "Stepping" else state, now, message=message, step_time=None)
     return play.tell(Reason.RESUMED, f"version {rollout.number}: {message}")
 
 
@@ -178,6 +178,7 @@ def _begin_step(spec: ModelDeploymentSpec, play: Play, step: Step, now: datetime
         compare=compare,
         position=position,
         traffic_time=rollout.traffic_time or now,
+        step_time=rollout.step_time or now,
         verdict="",
         message="",
         requests=0,
@@ -214,6 +215,9 @@ def _promote(scene: Scene, play: Play) -> Play:
 
 
 def _step(scene: Scene, play: Play) -> Play:
+    if scene.server is not None and scene.server.ready == 0:
+        # It isn't asked any more, and what it failed at while its pods went is no measure of it: the step begins anew.
+        return _end_late(scene, play) or play.in_state("Scaling", scene.now)
     play, judgement = look(scene.spec, play, scene.evidence, scene.now)
     ended = _follow(scene, play, judgement)
     if ended is not None:
@@ -232,10 +236,18 @@ def _step(scene: Scene, play: Play) -> Play:
         if (step.promotion or spec.rollout.promotion) == "Manual":
             return play.paused("Manual", f"step {rollout.position} is passed; it waits for modelloop.dev/promote", now)
         return _next_step(scene, play)
-    deadline = parse_duration(step.hold) + parse_duration(spec.rollout.step_deadline)
-    if now - rollout.since >= deadline:
-        return _end_undecided(scene, play)
-    return play
+    return _end_late(scene, play) or play
+
+
+def _end_late(scene: Scene, play: Play) -> Play | None:
+    """The end of a step at its deadline, however often it began anew; None before."""
+    rollout, spec = play.rollout, scene.spec
+    assert rollout is not None, "only a rollout has steps"
+    step = find_step(spec, rollout)
+    hold = parse_duration(step.hold) if step is not None else timedelta(0)
+    begun = rollout.step_time or rollout.since
+    is_late = scene.now - begun >= hold + parse_duration(spec.rollout.step_deadline)
+    return _end_undecided(scene, play) if is_late else None
 
 
 def _follow(scene: Scene, play: Play, judgement: Judgement | None) -> Play | None:
@@ -276,7 +288,7 @@ def _next_step(scene: Scene, play: Play) -> Play:
     assert rollout is not None, "only a rollout has steps"
     if scene.commands.is_full or rollout.step + 1 >= len(steps_of(spec, rollout)):
         return _make_ready(scene, play.in_state("Promoting", now))
-    return _make_ready(scene, play.in_state("Scaling", now, step=rollout.step + 1))
+    return _make_ready(scene, play.in_state("Scaling", now, step=rollout.step + 1, step_time=None))
 
 
 # -- pauses ----------------------------------------------------------------------------------------------------------
@@ -322,5 +334,6 @@ def next_times(
         rests = rollout.paused_state != "Stepping" or rollout.paused == "Failed"
         return (deadline,) if rests else (deadline, next_look(spec, rollout))
     step = find_step(spec, rollout)
-    hold = rollout.since + parse_duration(step.hold if step is not None else "0s")
-    return next_look(spec, rollout), hold, hold + parse_duration(spec.rollout.step_deadline)
+    hold = parse_duration(step.hold if step is not None else "0s")
+    deadline = (rollout.step_time or rollout.since) + hold + parse_duration(spec.rollout.step_deadline)
+    return next_look(spec, rollout), rollout.since + hold, deadline
