@@ -15,8 +15,8 @@ from modelkit.serve.rollout.verdict import ANSWERED, ERROR, REFUSED, TIMEOUT, UN
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 0.5
-"""A client that goes away after so much of the time was kept waiting: for the breaker, that is no answer."""
+PATIENCE = 0.5
+"""A client that goes away after so much of the other version's time was kept waiting by it: that is no answer."""
 
 
 class Lane:
@@ -59,7 +59,7 @@ class Lane:
             has_answered = verdict.kind in (ANSWERED, REFUSED)
             return replace(verdict, seconds=time.perf_counter() - start)
         finally:
-            if has_answered is None and time.perf_counter() - start >= _PATIENCE * seconds:
+            if has_answered is None and time.perf_counter() - start >= PATIENCE * seconds:
                 has_answered = False
             breaker.leave(has_answered)
             if breaker.is_open != was_open:

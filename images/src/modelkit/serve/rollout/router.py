@@ -20,7 +20,7 @@ from modelkit.serve.question import Question
 from modelkit.serve.record import record
 from modelkit.serve.rollout.choice import Chooser
 from modelkit.serve.rollout.comparison import Comparison
-from modelkit.serve.rollout.lane import Lane
+from modelkit.serve.rollout.lane import PATIENCE, Lane
 from modelkit.serve.rollout.marks import Headers, build_marks
 from modelkit.serve.rollout.measurement import Measurement
 from modelkit.serve.rollout.predictions import Watch
@@ -28,8 +28,6 @@ from modelkit.serve.rollout.verdict import REFUSED, TIMEOUT, PassedOn, Verdict, 
 from modelkit.serve.service import Answered
 from modelkit.serve.together import Outcome
 
-_PATIENCE = 0.5
-"""A client that goes away after so much of the other version's time has been kept waiting by it."""
 _ENGINE_SHARE = 0.5
 """Of the engine's places: with more of them taken, nothing is scored only to be compared."""
 
@@ -166,7 +164,7 @@ class Router:
         try:
             verdict = await self._ask_other(ask, marks)
         except asyncio.CancelledError:
-            if time.perf_counter() - start >= _PATIENCE * self._seconds(ask):
+            if time.perf_counter() - start >= PATIENCE * self._seconds(ask):
                 measurement.other.fail(TIMEOUT)
             raise
         if verdict is not None and verdict.passed is not None:
