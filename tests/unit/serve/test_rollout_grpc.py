@@ -179,6 +179,11 @@ def test_encrypted_pods_know_each_other_by_their_certificate(pods: Pods, tmp_pat
     client = Client(stable, certificate)
     stable.follow(route(stable, newer, weight=100))
     assert client.versions(3) == ["4"] * 3
+    mount_pair(tmp_path / "one", "renewed")
+    follower = stable.version.service.rollout
+    follower._trust_due = 0.0
+    wait_until(lambda: len(follower._trust.known) == 2)
+    wait_until(lambda: client.versions(1) == ["4"])
     stable.follow(route(stable, stranger, revision="2", measurement="n", weight=100))
     assert client.versions(3) == ["3"] * 3
     assert dict(stable.report().other_side.failures) == {"Unreachable": 3}
