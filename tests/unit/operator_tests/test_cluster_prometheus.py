@@ -86,7 +86,7 @@ async def measure(prometheus: Answer, **fields: Any) -> CustomMeasurement:
 async def test_one_number_is_the_value() -> None:
     prometheus = Answer(vector("0.25"))
     assert await measure(prometheus) == CustomMeasurement(time=NOW, value=0.25)
-    assert prometheus.asked == [{"path": "/api/v1/query", "method": "POST", "query": "up", "timeout": "0.5s"}]
+    assert prometheus.asked == [{"path": "/api/v1/query", "method": "POST", "query": "up", "timeout": "500ms"}]
     assert (await measure(Answer(success("scalar", [1.0, "3"])))).value == 3.0
 
 

@@ -145,7 +145,8 @@ async def ask_prometheus(session: aiohttp.ClientSession, query: Query) -> float 
         raise _AnswerError("not an http(s) address")
     _refuse_link_local(parts.hostname)
     timeout = aiohttp.ClientTimeout(total=query.timeout)
-    form = {"query": query.text, "timeout": f"{query.timeout:g}s"}
+    # In whole numbers: "0.5s" is no duration to Prometheus.
+    form = {"query": query.text, "timeout": f"{round(query.timeout * 1000)}ms"}
     async with session.post(query.url, data=form, timeout=timeout, allow_redirects=False) as answer:
         if 300 <= answer.status < 400:
             raise _AnswerError(f"answers {answer.status}; redirects aren't followed")
