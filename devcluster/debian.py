@@ -26,6 +26,8 @@ _PACKAGES = {
     "umount": "mount",
     "buildah": "buildah",
     "debootstrap": "debootstrap",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
 }
 _CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 _CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")

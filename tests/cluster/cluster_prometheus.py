@@ -1,0 +1,138 @@
+"""A real Prometheus on this host's loopback address, from Debian's package, and what it scrapes.
+
+It is killed, stopped in its tracks and started again like anybody's.
+"""
+
+import os
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import yaml
+from aiohttp import web
+
+from devcluster.debian import ensure_programs
+from devcluster.network import find_free_port
+from devcluster.shell import find_program
+from tests.cluster.cluster_api import wait_for
+from tests.cluster.cluster_node import Background
+
+SCRAPE_INTERVAL = "200ms"
+QUERY_TIMEOUT = 1.0
+"""Seconds after which it gives up a query by itself, whatever it is asked for."""
+START_SECONDS = 60.0
+
+
+def find_hindrance() -> str:
+    """Why there is no Prometheus on this machine and none can be installed; empty: nothing is in the way."""
+    if find_program("prometheus") is not None:
+        return ""
+    if os.geteuid() != 0 or find_program("apt-get") is None:
+        return "there is no prometheus on this machine, and installing Debian's needs root and apt-get"
+    return ""
+
+
+class Exporter:
+    """What Prometheus scrapes: samples by series, such as `played_errors{pod="a"}`."""
+
+    def __init__(self, background: Background) -> None:
+        self.samples: dict[str, float] = {}
+        self._background = background
+        self.port = background.run(self._start())
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._background.run(self._runner.cleanup())
+
+    async def _start(self) -> int:
+        app = web.Application()
+        app.router.add_get("/metrics", self._tell)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        port: int = self._runner.addresses[0][1]
+        return port
+
+    async def _tell(self, _: web.Request) -> web.Response:
+        lines = [f"{series} {value}\n" for series, value in self.samples.copy().items()]
+        return web.Response(text="".join(lines), content_type="text/plain")
+
+
+@dataclass(kw_only=True)
+class PrometheusProcess:
+    """One process. It may be started again after its end, at the same address and with what it had stored."""
+
+    folder: Path
+    exporter: Exporter
+    port: int = field(default_factory=find_free_port)
+    _process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def address(self) -> str:
+        """What a ModelDeployment's spec names."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> "PrometheusProcess":
+        """Start it and wait until it answers queries."""
+        ensure_programs(["prometheus"])
+        program = find_program("prometheus")
+        assert program is not None, "installed, and not on the search path"
+        config = self.folder / "prometheus.yml"
+        target = {"job_name": "played", "static_configs": [{"targets": [f"127.0.0.1:{self.exporter.port}"]}]}
+        times = {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL}
+        config.write_text(yaml.safe_dump({"global": times, "scrape_configs": [target]}))
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    program,
+                    f"--config.file={config}",
+                    f"--storage.tsdb.path={self.folder / 'data'}",
+                    f"--web.listen-address=127.0.0.1:{self.port}",
+                    f"--query.timeout={QUERY_TIMEOUT:g}s",
+                    "--log.level=warn",
+                ],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+            )
+        wait_for(self._is_up, START_SECONDS, what="a Prometheus that is ready")
+        return self
+
+    def read(self, query: str) -> list[float]:
+        """The values of all series that a query results in."""
+        answer = httpx.post(f"{self.address}/api/v1/query", data={"query": query}, trust_env=False, timeout=10.0)
+        answer.raise_for_status()
+        return [float(series["value"][1]) for series in answer.json()["data"]["result"]]
+
+    def hang(self) -> None:
+        """It stays, keeps its port open and answers nothing any more."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """After `hang`."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end; fine when it isn't running."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "prometheus.log"
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None, "it isn't running"
+        self._process.send_signal(number)
+
+    def _is_up(self) -> bool:
+        assert self._process is not None, "it isn't running"
+        assert self._process.poll() is None, f"Prometheus ended by itself:\n{self._log.read_text(errors='replace')}"
+        try:
+            return httpx.get(f"{self.address}/-/ready", trust_env=False, timeout=5.0).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
