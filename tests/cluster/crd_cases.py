@@ -24,6 +24,8 @@ BASES: dict[str, Callable[..., Object]] = {
 _S3_DATA = {"data.uri": "s3://bucket/rows.csv"}
 _S3_STORE = {"storage.uri": "s3://bucket/models"}
 CUSTOM = {"candidates": [], "command": ["train"], "image": "example/train:1", "task": "Classification"}
+STORED = {"uri": "s3://models/churn/3-0a1b2c3d", "digest": f"sha256:{'0a' * 32}"}
+PROMETHEUS = {"address": "http://prometheus:9090", "checks": [{"name": "errors", "query": "up", "max": 1}]}
 CONTEXTS: dict[str, Object] = {
     "ModelTraining.data.secretRef": _S3_DATA | {"data.secretRef.name": "keys"},
     "ModelTraining.storage.secretRef": _S3_STORE | {"storage.secretRef.name": "keys"},
@@ -66,6 +68,16 @@ CONTEXTS: dict[str, Object] = {
     "ModelTraining.args": CUSTOM,
     "ModelTraining.sign": {"sign": {"secretName": "keys"}},
     "ModelDeployment.verify": {"verify": {"secretName": "keys"}},
+    "ModelDeployment.model": {"model": STORED, "trainingRef": None},
+    "ModelDeployment.model.secretRef": {"model": STORED | {"secretRef": {"name": "keys"}}, "trainingRef": None},
+    "ModelDeployment.rollout.steps[]": {"rollout": {"steps": [{"weight": 10}]}},
+    "ModelDeployment.rollout.steps[].shadow": {"rollout": {"steps": [{}]}},
+    "ModelDeployment.rollout.sticky": {"rollout": {"strategy": "Canary", "sticky": {"header": "x-user"}}},
+    "ModelDeployment.rollout.sticky.column": {"rollout": {"strategy": "Canary", "sticky": {}}},
+    "ModelDeployment.rollout.analysis.prometheus": {"rollout.analysis.prometheus": PROMETHEUS},
+    "ModelDeployment.rollout.analysis.prometheus.checks[].min": {
+        "rollout.analysis.prometheus": PROMETHEUS | {"checks": [{"name": "errors", "query": "up"}]},
+    },
     "ModelTraining.budget": {"budget": {"cpuHours": 1}},
     "ModelDeployment.service.nodePort": {"service.type": "NodePort"},
     "ModelDeployment.service.grpcNodePort": {"service.type": "NodePort"},
@@ -133,6 +145,12 @@ ITEMS: dict[str, Callable[[int], Any]] = {
     "ModelDeployment.runtime.env": lambda number: {"name": f"V{number}", "value": "x"},
     "ModelDeployment.runtime.command": lambda number: f"word-{number}",
     "ModelDeployment.runtime.args": lambda number: f"word-{number}",
+    "ModelDeployment.rollout.steps": lambda _: {"weight": 10},
+    "ModelDeployment.rollout.analysis.prometheus.checks": lambda number: {
+        "name": f"check-{number}",
+        "query": "up",
+        "max": 1,
+    },
     "ModelMonitor.retrain.checks": lambda number: ("Drift", "Quality")[number % 2],
 }
 """A good item of each list."""

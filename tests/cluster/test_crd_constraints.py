@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from devcluster.cluster import Cluster
-from tests.cluster import crd_custom_rules, crd_recipe_rules, crd_serving_rules
+from tests.cluster import crd_custom_rules, crd_recipe_rules, crd_rollout_rules, crd_serving_rules
 from tests.cluster.cluster_api import Api, ApiError, Object
 from tests.cluster.cluster_loop import deployment, monitor, training
 from tests.cluster.crd_cases import BASES, NAMESPACE, cases_of, read_spec_schema, walk, with_value
@@ -156,8 +156,12 @@ ACCEPTED: list[Object] = [
 ]
 
 
-REJECTED += crd_recipe_rules.REJECTED + crd_custom_rules.REJECTED + crd_serving_rules.REJECTED
-ACCEPTED += crd_recipe_rules.ACCEPTED + crd_custom_rules.ACCEPTED + crd_serving_rules.ACCEPTED
+REJECTED += (
+    crd_recipe_rules.REJECTED + crd_custom_rules.REJECTED + crd_serving_rules.REJECTED + crd_rollout_rules.REJECTED
+)
+ACCEPTED += (
+    crd_recipe_rules.ACCEPTED + crd_custom_rules.ACCEPTED + crd_serving_rules.ACCEPTED + crd_rollout_rules.ACCEPTED
+)
 GPU = {"key": "gpu"}
 ZONE = "must be an IANA time zone such as Europe/Berlin or UTC"
 TRAINING_CRON = "must be a cron expression of five fields such as 0 3 * * 1, or @daily"

@@ -53,14 +53,15 @@ def test_defaults_keep_what_is_said(api: Api, namespace: str) -> None:
     api.apply(deployment(namespace, replicas=0, rollout={"bakeTime": "2m"}))
     spec = api.get("ModelDeployment", namespace, NAME)["spec"]
     assert spec["replicas"] == 0
-    assert spec["rollout"] == {"bakeTime": "2m", "progressDeadline": "5m"}
+    stated = {name: spec["rollout"][name] for name in ("bakeTime", "progressDeadline", "strategy")}
+    assert stated == {"bakeTime": "2m", "progressDeadline": "5m", "strategy": "BlueGreen"}
 
 
 @pytest.mark.parametrize(
     ("short", "columns"),
     [
         ("mt", ["NAME", "READY", "REASON", "CHAMPION", "METRIC", "VALUE", "RUN", "PROGRESS", "AGE"]),
-        ("md", ["NAME", "READY", "REASON", "STABLE", "CANDIDATE", "PODS", "AGE"]),
+        ("md", ["NAME", "READY", "REASON", "STABLE", "CANDIDATE", "PODS", "ROLLOUT", "AGE"]),
         ("mm", ["NAME", "READY", "HEALTHY", "REASON", "SCHEDULE", "RETRAINS", "LAST", "AGE"]),
     ],
 )
