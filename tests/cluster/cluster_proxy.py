@@ -119,8 +119,8 @@ class Proxy:
 
     def _kill(self, request: web.Request) -> web.Response:
         """Kill the operator; the response is for nobody."""
+        self.killed = True  # before, else whoever waits for its end could take it for one of its own accord
         self.faults.kill()
-        self.killed = True
         return self._abort(request)
 
     @staticmethod
