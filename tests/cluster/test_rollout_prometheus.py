@@ -361,10 +361,11 @@ def test_a_prometheus_that_in_the_middle_of_a_step(
     canary.apply(2, hold=600)
     wait_for(lambda: canary.rollout().get("verdict") == "Successful", what="a verdict")
     end(mortal)
-    paused = canary.wait_for_pause()
-    assert paused["weight"] == 50
+    wait_for(lambda: canary.rollout()["verdict"] != "Successful", what="the first look without an answer")
     # From now on nothing but the missing measurement holds it up: what was good once doesn't count.
     canary.apply(2)
+    paused = canary.wait_for_pause()
+    assert paused["weight"] == 50
     canary.require_unchanged(MANY_HOLDS, before=paused)
     if end is PrometheusProcess.hang:
         mortal.go_on()
