@@ -114,7 +114,7 @@ class NetworkAccess(ApiModel):
             max_length=32,
             alias="from",
             description="Prometheus' namespace must be among them to be able to scrape. Not set: the pods of this "
-            "namespace; []: nobody.",
+            "namespace; []: nobody but the deployment's own pods and the operator.",
             json_schema_extra={"x-kubernetes-list-type": "atomic"},
         ),
     ] = (Peer(pod_selector=LabelSelector()),)
