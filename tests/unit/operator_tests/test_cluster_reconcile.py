@@ -275,3 +275,26 @@ def test_a_crash_after_any_write_of_a_retrain_asks_and_trains_once() -> None:
     for crash_after in range(1, total + 1):
         server, _ = drifted(crash_after)
         assert essence(server) == essence(reference), f"after write {crash_after} of {total}"
+
+
+def test_a_refusal_does_not_put_off_the_end_of_the_bake_time() -> None:
+    server = loop_server()
+    operator = Operator(server)
+    spec = {"rollout": {"bakeTime": "13s"}}
+    operator.cluster.observe("ModelDeployment", server.change("ModelDeployment", "cancer", spec=spec))
+    settled(server, operator)
+    operator.wait(timedelta(minutes=5))
+    operator.cluster.observe("ModelTraining", server.change("ModelTraining", "cancer", spec={"seed": 5}))
+    settled(server, operator)
+    server.refused = {"NetworkPolicy"}
+    change = server.change("ModelDeployment", "cancer", spec={"networkPolicy": {}})
+    operator.cluster.observe("ModelDeployment", change)
+    settled(server, operator)
+    assert condition(server, "ModelDeployment", "cancer", "Stalled")["reason"] == "ApplyFailed"
+    key = Key("ModelDeployment", "team", "cancer")
+    waits = []
+    while server.objects["ModelDeployment", "team", "cancer"]["status"].get("previous"):
+        assert sum(waits, timedelta(0)) < timedelta(seconds=13)
+        waits.append(operator.later[key])
+        operator.wait(operator.later[key])
+    assert waits == [timedelta(seconds=10), timedelta(seconds=3)]

@@ -107,7 +107,7 @@ class Reconciler:
     ) -> timedelta | None:
         """Make a plan's objects; says when to look again.
 
-        What the API server refuses ends in the status, by a further pass at once.
+        What the API server refuses ends in the status, by a further pass at once. It holds up no deadline of the plan.
         """
         try:
             await make()
@@ -116,7 +116,7 @@ class Reconciler:
             logger.warning("objects refused", extra={"key": str(key), "error": str(exc)})
             is_new = key not in self._apply_errors
             self._apply_errors[key] = message
-            return timedelta(0) if is_new else APPLY_RETRY
+            return timedelta(0) if is_new else min(APPLY_RETRY, check_again_after or APPLY_RETRY)
         if self._apply_errors.pop(key, None) is not None:
             return timedelta(0)
         return check_again_after
