@@ -27,6 +27,7 @@ def test_the_promoted_version_is_guarded_by_the_one_before_and_old_connections_a
     guard, handover = world.plan.route.rules
     assert (guard.digest, guard.other, guard.weight, guard.is_guarded) == (digest_of(2), digest_of(1), 0, True)
     assert (handover.digest, handover.other, handover.weight) == (digest_of(1), digest_of(2), 100)
+    assert (guard.is_leaving, handover.is_leaving) == (False, True)
 
 
 def test_the_bake_time_ends_in_a_record() -> None:

@@ -273,6 +273,20 @@ def test_a_pod_that_stops_gets_its_answers_from_the_other_version_first(pods: Po
     wait_until(stable.stopped.is_set)
 
 
+def test_clients_of_a_version_that_leaves_are_asked_to_come_back_elsewhere(pods: Pods) -> None:
+    stable, newer = pods.pair()
+    with connect(stable.port) as connection:
+        body = json.dumps({"features": cancer().values(1)}).encode()
+        connection.sendall(post(body))
+        (reply,) = read_replies(connection, 1)
+        assert (reply.json["version"], "connection" in reply.headers) == ("3", False)
+        stable.follow(route(stable, newer, weight=100, is_leaving=True))
+        connection.sendall(post(body))
+        (reply,) = read_replies(connection, 1)
+        assert (reply.json["version"], reply.headers["connection"]) == ("4", "close")
+        assert connection.recv(1) == b""
+
+
 def test_a_closed_port_costs_nobody_an_answer(pods: Pods) -> None:
     stable = pods.start(cancer())
     peer = PeerConfig(number=4, http=f"127.0.0.1:{free_port()}", grpc=f"127.0.0.1:{free_port()}")

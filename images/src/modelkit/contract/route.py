@@ -36,6 +36,9 @@ class RuleConfig:
     """Share of the requests that both versions score, whoever answers. Only one answer is given and captured."""
     is_guarded: bool = False
     """The other version answers what this one failed at (5xx)."""
+    is_leaving: bool = False
+    """These pods are on their way out: HTTP clients are asked to close their connections with the next answer, so that
+    they come back to the version that the public Service selects by now."""
     timeout_seconds: float = 1.0
     """For the other version's answer, before this one answers itself."""
     sticky_header: str | None = None

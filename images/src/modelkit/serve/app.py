@@ -61,7 +61,7 @@ class App:
     @property
     def is_draining(self) -> bool:
         """Do connections end with their next answer?"""
-        return self.drain.is_draining
+        return self.drain.is_draining or self._rollout.is_leaving
 
     def watch_connections(self, count: Callable[[], int]) -> None:
         """Report the open connections that `count()` gives."""

@@ -39,7 +39,14 @@ def read_route(
 ) -> RouteConfig:
     """The plan with the addresses that the cache holds."""
     rules = {
-        rule.digest: build_rule(spec, rule.other, weight=rule.weight, compare=rule.compare, is_guarded=rule.is_guarded)
+        rule.digest: build_rule(
+            spec,
+            rule.other,
+            weight=rule.weight,
+            compare=rule.compare,
+            is_guarded=rule.is_guarded,
+            is_leaving=rule.is_leaving,
+        )
         for rule in plan.rules
     }
     return build_route(plan.measurement, rules, _read_peers(cache, key, body, served), _read_pods(cache, key, rules))

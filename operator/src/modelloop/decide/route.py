@@ -17,6 +17,7 @@ class RouteRule:
     weight: float = 0.0
     compare: float = 0.0
     is_guarded: bool = False
+    is_leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,7 +90,7 @@ def plan_route(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, *, is_c
 
 def _after_flip(spec: ModelDeploymentSpec, rollout: RolloutStatus, stable: str, previous: str) -> list[RouteRule]:
     # Clients that keep a connection to a pod of the version that went get the answers of the one that came.
-    handover = RouteRule(digest=previous, other=stable, weight=100.0)
+    handover = RouteRule(digest=previous, other=stable, weight=100.0, is_leaving=True)
     if rollout.state == "RollingBack":
         return [handover]
     guard = RouteRule(digest=stable, other=previous, compare=spec.rollout.compare_percent, is_guarded=True)

@@ -49,7 +49,9 @@ def host_port(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def build_rule(spec: ModelDeploymentSpec, other: str, *, weight: float, compare: float, is_guarded: bool) -> RuleConfig:
+def build_rule(
+    spec: ModelDeploymentSpec, other: str, *, weight: float, compare: float, is_guarded: bool, is_leaving: bool = False
+) -> RuleConfig:
     """What pods do with requests: shares in percent, and what the spec says of how `other` is asked."""
     # Where all requests go the same way there is nothing to keep, and no column that a version could lack.
     sticky = (spec.rollout.sticky if 0 < weight < 100 else None) or Sticky()
@@ -58,6 +60,7 @@ def build_rule(spec: ModelDeploymentSpec, other: str, *, weight: float, compare:
         weight=weight,
         compare=compare,
         is_guarded=is_guarded,
+        is_leaving=is_leaving,
         timeout_seconds=parse_duration(spec.rollout.candidate_timeout).total_seconds(),
         sticky_header=None if sticky.header is None else sticky.header.lower(),
         sticky_column=sticky.column,

@@ -74,6 +74,11 @@ class Follower:
         self._closing: set[asyncio.Task[None]] = set()
         self._retired: list[Router] = []
 
+    @property
+    def is_leaving(self) -> bool:
+        """Should clients come back to another version's pods?"""
+        return self.router is not None and self.router.rule.is_leaving
+
     async def start(self) -> None:
         """Look at the route, and go on looking."""
         self._loop = asyncio.get_running_loop()
