@@ -294,6 +294,27 @@ def test_only_probes_are_answered_without_a_token(serve: GrpcServe, tmp_path: Pa
     assert served.ask("Check", service=HEALTH)
 
 
+def test_those_who_watch_the_health_cannot_take_every_place(serve: GrpcServe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelkit.serve.grpc.calls._MAX_WATCHERS", 2)
+    served = serve(cancer())
+    watch = served.channel.unary_stream(f"/{HEALTH}/Watch")
+    watching = [watch(b"", timeout=30) for _ in range(2)]
+    for call in watching:
+        next(call)
+    with pytest.raises(grpc.RpcError) as found:
+        next(watch(b"", timeout=30))
+    assert found.value.code() == CODE.RESOURCE_EXHAUSTED
+    watching[0].cancel()
+
+    def is_free() -> bool:
+        try:
+            return bool(next(watch(b"", timeout=30)))
+        except grpc.RpcError:
+            return False
+
+    wait_until(is_free)
+
+
 def test_health_is_told_and_its_end_to_those_who_watch(serve: GrpcServe) -> None:
     served = serve(cancer())
     for name in ("", SERVICE):

@@ -96,7 +96,8 @@ class Hub:
             self.remove(connection)
 
     def _sweep(self) -> None:
+        # First: whatever goes wrong with one connection, the others keep their limits.
+        self._timer = self.loop.call_later(self._tick, self._sweep)
         now = self.loop.time()
         for connection in [found for found in self.connections if found.deadline <= now]:
             connection.expire()
-        self._timer = self.loop.call_later(self._tick, self._sweep)

@@ -42,6 +42,8 @@ _SERVICES = ("", INFERENCE)
 """Whose health is told; the empty name is the server's."""
 _WATCH_SECONDS = 0.25
 """How often those who watch the health are told of a change."""
+_MAX_WATCHERS = 256
+"""Who watches needs no token, and takes a place of a call for as long as it likes."""
 _HOP = HOP.decode()
 _INFER = "grpc_infer"
 _FAILED = "the server failed; its log names the request id"
@@ -113,6 +115,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._limits = service.limits
         self._metrics = service.metrics
         self._is_closing = asyncio.Event()
+        self._watchers = 0
         self._handlers = {
             path: grpc.stream_unary_rpc_method_handler(partial(self._handle, method))
             for path, method in self._build_methods().items()
@@ -265,14 +268,21 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         except RequestError as exc:
             await context.abort(code_of(exc), str(exc))
             return
+        if self._watchers >= _MAX_WATCHERS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch already; ask Check instead")
+            return
+        self._watchers += 1
         last = b""
-        while not self._is_closing.is_set():
-            if (health := self._health(name)) != last:
-                last = health
-                yield health
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_WATCH_SECONDS):
-                    await self._is_closing.wait()
+        try:
+            while not self._is_closing.is_set():
+                if (health := self._health(name)) != last:
+                    last = health
+                    yield health
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_WATCH_SECONDS):
+                        await self._is_closing.wait()
+        finally:
+            self._watchers -= 1
 
 
 def _note(head: CallHead, error: Exception) -> None:

@@ -72,6 +72,8 @@ class RuntimeWatch:
             try:
                 self._look()
             except ModelUnusableError as exc:
+                if self._stopped.is_set():
+                    return  # Nobody listens to a refusal any more: the last captures are being written.
                 if not self._was_ready:
                     self.refusal = exc
                     self._on_refusal()
