@@ -313,6 +313,42 @@ def test_a_candidate_without_a_ready_pod_gets_no_request() -> None:
     assert (rollout.state, rollout.position, rollout.since) == ("Stepping", "2/3", world.now), "the step begins anew"
 
 
+def pods_not_seen_ready(world: RolloutWorld, number: int) -> None:
+    """The Deployment counts its pods as Ready, and what is known of them says otherwise."""
+    name = world.target_of(number).deployment
+    server = world.servers[name]
+    world.servers[name] = replace(server, pods=tuple(replace(item, ready=False) for item in server.pods))
+
+
+def test_a_step_begins_anew_only_when_a_pod_is_seen_to_be_ready() -> None:
+    world = canary(steps=[{"weight": 20, "hold": "10s"}])
+    begin(world)
+    world.run(3)
+    assert state(world) == "Stepping"
+    pods_not_seen_ready(world, 2)
+    for _ in range(6):
+        world.wait(SECOND)
+        world.reconcile()
+    assert (state(world), told(world).count(Reason.STEP_BEGUN)) == ("Scaling", 1)
+    world.settle()
+    assert (state(world), told(world).count(Reason.STEP_BEGUN)) == ("Stepping", 2)
+    world.run_until_over()
+    assert last(world) == (2, "Promoted", "Promoted")
+
+
+def test_a_version_without_a_pod_that_is_seen_to_be_ready_is_not_promoted() -> None:
+    world = canary(strategy="BlueGreen")
+    world.champion = 2
+    world.reconcile()
+    world.follow()
+    pods_not_seen_ready(world, 2)
+    for _ in range(3):
+        world.reconcile()
+    assert (stable(world), state(world)) == (1, "Preparing")
+    world.settle()
+    assert (stable(world), state(world)) == (2, "Baking")
+
+
 def test_a_step_that_begins_anew_again_and_again_ends_at_its_deadline() -> None:
     world = canary()
     begin(world)

@@ -139,7 +139,8 @@ def _make_ready(scene: Scene, play: Play) -> Play:
     assert candidate is not None, "only a candidate is made ready"
     assert rollout is not None, "only in a rollout"
     size = spec.wanted_replicas if play.stable is None else candidate_size(spec, rollout)
-    if server is not None and server.is_complete and server.wanted >= size:
+    # The Deployment's counts and the pods are told by different watches: what the pods say decides who is asked.
+    if server is not None and server.is_complete and server.wanted >= size and server.ready > 0:
         return _go_on_ready(scene, play)
     waited = scene.now - max(rollout.since, candidate.since)
     if server is None or waited < parse_duration(spec.rollout.progress_deadline):
