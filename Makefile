@@ -94,6 +94,11 @@ test-cluster: setup ## against a real API server
 test-e2e: images ## on a real node with the real images; needs root or Docker
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
+ROLLOUTS ?= 200
+SEED ?= 0
+test-rollouts: images ## 200 rollouts on a real node under load (ROLLOUTS, SEED); what came of them is in build/rollouts.json
+	@MODELLOOP_ROLLOUTS=$(ROLLOUTS) MODELLOOP_ROLLOUTS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/e2e/test_e2e_rollouts.py $(ARGS)
+
 test: setup ## all three
 	@$(MAKE) test-unit
 	@$(MAKE) test-cluster
@@ -139,5 +144,5 @@ clean: ## remove what was built here, the development environment too
 	@rm -rf build dist $(VENV) $(GENERATED) $(GENERATED:.py=.pyi) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup lock generate verify check format test-unit test-cluster test-e2e test images install-manifest demo \
+.PHONY: help setup lock generate verify check format test-unit test-cluster test-e2e test-rollouts test images install-manifest demo \
 	demo-down bench-operator bench-training bench-serving cluster-up cluster-down clean

@@ -221,10 +221,10 @@ class Callers:
         caller.close()
 
     def _call(self, caller: Caller, row: Row) -> bool:
-        """Did the request succeed, or is it silent now?"""
+        """Did the request succeed? In silence there is none, and no connection is kept that the server may close."""
         with self._lock:
             if self._quiet.is_set():
-                return True
+                return False
             self._busy += 1
         failure, version, began = "", "", time.monotonic()
         try:
