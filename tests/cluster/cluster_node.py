@@ -133,6 +133,25 @@ def environment_of(pod: Object) -> dict[str, str]:
     return {entry["name"]: entry.get("value", "") for entry in pod["spec"]["containers"][0].get("env", [])}
 
 
+async def watch_objects(session: aiohttp.ClientSession, kind: str) -> AsyncIterator[tuple[str, Object]]:
+    """Every event of the operator's objects of a kind, none missed, from the moment of the call."""
+    path = RESOURCES[kind].path()
+    async with session.get(path, params={"labelSelector": SELECTOR, "limit": "1"}) as answer:
+        version = (await answer.json())["metadata"]["resourceVersion"]
+    while True:
+        query = {"watch": "1", "labelSelector": SELECTOR, "resourceVersion": version, "timeoutSeconds": "600"}
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with session.get(path, params=query, timeout=timeout) as answer:
+            answer.raise_for_status()
+            buffer = b""
+            async for chunk in answer.content.iter_any():
+                *lines, buffer = (buffer + chunk).split(b"\n")
+                for line in lines:
+                    event = json.loads(line)
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    yield event["type"], event["object"]
+
+
 # -- the node -----------------------------------------------------------------------------------------------------
 
 
@@ -171,7 +190,7 @@ class Node:
             self._see(pod)
 
     async def _watch_pods(self) -> None:
-        async for type_, pod in self._watch("Pod"):
+        async for type_, pod in watch_objects(self._session, "Pod"):
             namespace, uid = pod["metadata"]["namespace"], pod["metadata"]["uid"]
             if type_ == "DELETED":
                 self._pods[namespace].pop(uid, None)
@@ -221,25 +240,7 @@ class Node:
             answer.raise_for_status()
 
     async def _record(self, kind: str) -> None:
-        async for type_, body in self._watch(kind):
+        async for type_, body in watch_objects(self._session, kind):
             if type_ == "ADDED":
                 metadata = body["metadata"]
                 self.created[metadata["namespace"]][f"{kind}/{metadata['name']}"] += 1
-
-    async def _watch(self, kind: str) -> AsyncIterator[tuple[str, Object]]:
-        """Every event of the operator's objects of a kind, none missed, from the moment of the call."""
-        path = RESOURCES[kind].path()
-        async with self._session.get(path, params={"labelSelector": SELECTOR, "limit": "1"}) as answer:
-            version = (await answer.json())["metadata"]["resourceVersion"]
-        while True:
-            query = {"watch": "1", "labelSelector": SELECTOR, "resourceVersion": version, "timeoutSeconds": "600"}
-            timeout = aiohttp.ClientTimeout(total=None)
-            async with self._session.get(path, params=query, timeout=timeout) as answer:
-                answer.raise_for_status()
-                buffer = b""
-                async for chunk in answer.content.iter_any():
-                    *lines, buffer = (buffer + chunk).split(b"\n")
-                    for line in lines:
-                        event = json.loads(line)
-                        version = event["object"]["metadata"]["resourceVersion"]
-                        yield event["type"], event["object"]

@@ -19,8 +19,11 @@ from aiohttp import web
 from tests.cluster.cluster_node import Background
 
 READS = ("GET", "HEAD")
-UNCOUNTED = ("/leases", "/events")
-"""What the operator writes beside its work."""
+
+
+def is_work(write: str) -> bool:
+    """Whether a write, method and path, is none of those that the operator makes beside its work."""
+    return not any(part in write for part in ("/leases", "/events"))
 
 
 class Moment(StrEnum):
@@ -34,6 +37,8 @@ class Moment(StrEnum):
 class Faults:
     """What goes wrong. Every field may be changed while the proxy runs, from any thread."""
 
+    counts: Callable[[str], bool] = is_work
+    """Which writes have a number, by method and path."""
     kill_at: int = 0
     """The number of the write at which `kill` is called; 0: never."""
     moment: Moment = Moment.BEFORE
@@ -62,7 +67,7 @@ class Proxy:
         self._context = context
         self.faults = Faults()
         self.writes: list[str] = []
-        """Every write so far: method and path."""
+        """Every write so far that has a number: method and path."""
         self.watched: set[str] = set()
         """Plural names of resources that were watched so far."""
         self.killed = False
@@ -102,6 +107,9 @@ class Proxy:
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
         number = self._count(request)
         mine = number > 0 and number == self.faults.kill_at
+        # Before, else whoever waits for the operator's end could take it for one of its own accord, and whoever sees
+        # what the write does could take the operator for one that goes on.
+        self.killed = self.killed or mine
         if mine and self.faults.moment is Moment.BEFORE:
             return self._kill(request)
         async with self._ask(request, body) as answer:
@@ -112,14 +120,14 @@ class Proxy:
 
     def _count(self, request: web.Request) -> int:
         """The write's number, 0 for what doesn't count."""
-        if request.method in READS or any(part in request.path for part in UNCOUNTED):
+        write = f"{request.method} {request.path}"
+        if request.method in READS or not self.faults.counts(write):
             return 0
-        self.writes.append(f"{request.method} {request.path}")
+        self.writes.append(write)
         return len(self.writes)
 
     def _kill(self, request: web.Request) -> web.Response:
         """Kill the operator; the response is for nobody."""
-        self.killed = True  # before, else whoever waits for its end could take it for one of its own accord
         self.faults.kill()
         return self._abort(request)
 

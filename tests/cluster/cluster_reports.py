@@ -1,4 +1,4 @@
-"""Plays what the servers of a rollout report: they follow the route that they are told, and every answer is good.
+"""Plays what the servers of a rollout report: they follow the route that they are told, and answer well or badly.
 
 A version's pods have an address of the loopback network, at which the operator finds them at the port that real ones
 have. Pods of one version share it: they are asked with the same question.
@@ -40,6 +40,8 @@ class Reporters:
         self._namespace, self._name = namespace, name
         self._addresses = {digest_label(digest): _address(f"{namespace}/{digest}") for digest in digests}
         self._begun: dict[tuple[str, str], float] = {}
+        self.failing: set[str] = set()
+        """Digests of the versions that answer every second request with an error. May be changed at any time."""
         self._runners = [
             background.run(self._serve(digest, self._addresses[digest_label(digest)])) for digest in digests
         ]
@@ -87,23 +89,31 @@ class Reporters:
         total = int(seconds * RATE)
         given = 0 if rule is None else int(total * rule.weight / 100)
         compared = 0 if rule is None else int(total * rule.compare / 100)
+        failed = compared // 2 if rule is not None and rule.other in self.failing else 0
+        scored = compared - failed
         return RouteReport(
             digest=digest,
             revision=route.revision,
             measurement=route.measurement,
             other="" if rule is None else rule.other,
             seconds=seconds,
-            own_side=_answered(total - given),
-            other_side=_answered(given),
+            own_side=self._answered(total - given, digest),
+            other_side=self._answered(given, "" if rule is None else rule.other),
             pairs=PairReport(
-                requests=compared, rows=compared, own_counts={"0": compared}, other_counts={"0": compared}
+                requests=compared, failed=failed, rows=scored, own_counts={"0": scored}, other_counts={"0": scored}
             ),
         )
 
-
-def _answered(count: int) -> SideReport:
-    """All of them, and quickly."""
-    return SideReport(asked=count, answered=count, latency=LatencyReport(bounds=BOUNDS, counts=(count, 0, 0, 0)))
+    def _answered(self, count: int, digest: str) -> SideReport:
+        """How a version answered, quickly at any rate."""
+        failed = count // 2 if digest in self.failing else 0
+        answered = count - failed
+        return SideReport(
+            asked=count,
+            answered=answered,
+            failures={"Error": failed} if failed else {},
+            latency=LatencyReport(bounds=BOUNDS, counts=(answered, 0, 0, 0)),
+        )
 
 
 def _address(of: str) -> str:
