@@ -70,7 +70,9 @@ class Timeline:
 
     def find_breaches(self, namespace: str, name: str) -> list[str]:
         """When requests to a ModelDeployment had nobody to answer them."""
-        return list(dict.fromkeys(_find_breaches(sorted(self._moments[namespace]), name)))
+        moments = sorted(self._moments[namespace])
+        unseen = set(KINDS) - {moment.kind for moment in moments}
+        return [f"no {kind} was ever seen" for kind in sorted(unseen)] or find_breaches(moments, name)
 
     async def _start(self, server: str, context: ssl.SSLContext) -> None:
         connector = aiohttp.TCPConnector(ssl=context, limit=0)
@@ -103,7 +105,12 @@ def _read(kind: str, body: Object) -> Fact:
     return PodFact(metadata["labels"].get(DIGEST, ""), ready, told)
 
 
-def _find_breaches(moments: Iterable[Moment], name: str) -> Iterator[str]:
+def find_breaches(moments: Iterable[Moment], name: str) -> list[str]:
+    """When requests had nobody to answer them, by what happened in this order."""
+    return list(dict.fromkeys(_replay(moments, name)))
+
+
+def _replay(moments: Iterable[Moment], name: str) -> Iterator[str]:
     held: dict[tuple[str, str], Fact] = {}
     routes: dict[str, RouteConfig] = {}
     has_served = False

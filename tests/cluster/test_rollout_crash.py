@@ -12,13 +12,16 @@ import pytest
 
 from devcluster.cluster import Cluster
 from devcluster.network import find_free_port
+from modelkit.contract.route import PeerConfig, RouteConfig, RuleConfig
+from modelloop.desired.names import digest_label
 from tests.cluster.cluster_api import connection_of, wait_for
 from tests.cluster.cluster_loop import NAME, digest_of
 from tests.cluster.cluster_node import Background
 from tests.cluster.cluster_proxy import Faults, Moment
 from tests.cluster.cluster_rollouts import Act, Ending, RolloutStory, Script, kill_at
 from tests.cluster.cluster_story import World, wait_for_quiet
-from tests.cluster.cluster_timeline import Timeline
+from tests.cluster.cluster_timeline import Moment as Change
+from tests.cluster.cluster_timeline import PodFact, ServiceFact, Timeline, find_breaches
 from tests.cluster.test_operator_events import AUDIT, lose_every_second, repeat_stale
 
 PARALLEL = 8 * (os.cpu_count() or 1)
@@ -100,6 +103,34 @@ def undisturbed(world: World, timeline: Timeline) -> dict[str, Ending]:
     wrong = ["\n  ".join([name, *end.faults, end.log]) for name, end in ends.items() if end.faults]
     assert not wrong, "\n".join(wrong)
     return ends
+
+
+def test_a_moment_without_anybody_to_answer_is_seen() -> None:
+    old, new = digest_of(1), digest_of(2)
+    rule = RuleConfig(other=new, weight=20.0)
+    peer = PeerConfig(number=2, http="10.0.0.2:8080", grpc="10.0.0.2:8081")
+    route = RouteConfig(revision="r", measurement="m", peers={new: peer}, rules={old: rule})
+    begin = [
+        Change(1, "Service", NAME, ServiceFact(digest_label(old), "10.0.0.1")),
+        Change(2, "Service", "new", ServiceFact(digest_label(new), "10.0.0.2")),
+        Change(3, "Pod", "old", PodFact(digest_label(old), True, "r")),
+        Change(4, "Pod", "new", PodFact(digest_label(new), True, "r")),
+        Change(5, "ConfigMap", "route", route),
+    ]
+
+    def told(*changes: Change) -> str:
+        return "; ".join(find_breaches([*begin, *changes], NAME))
+
+    untold = replace(route, revision="s", rules={}, peers={})
+    without_rules = Change(6, "ConfigMap", "route", untold)
+    assert told() == ""
+    assert "which has no Ready pod" in told(Change(6, "Pod", "new", None))
+    assert "which has no Ready pod" in told(without_rules, Change(7, "Pod", "new", None)), "the old pod wasn't told yet"
+    told_of_it = Change(7, "Pod", "old", PodFact(digest_label(old), True, "s"))
+    assert told(without_rules, told_of_it, Change(8, "Pod", "new", None)) == ""
+    assert "whose Service is gone" in told(Change(6, "Service", "new", None))
+    assert "the Service selects" in told(without_rules, told_of_it, Change(8, "Pod", "old", None))
+    assert "the Service is gone" in told(Change(6, "Service", NAME, None))
 
 
 def pick_moments(name: str, writes: Counter[str]) -> Iterator[tuple[str, int, Moment]]:
