@@ -57,6 +57,8 @@ class RolloutWorld(DeploymentWorld):
     custom: dict[str, CustomMeasurement] = field(default_factory=dict)
     history: tuple[int, ...] = ()
     plan: DeploymentPlan | None = None
+    is_deaf: bool = False
+    """No pod has been asked yet."""
     served_wrong: int = 0
     """Requests that a version answered which had no Ready pod."""
     _counts: dict[str, _Counts] = field(default_factory=dict)
@@ -143,7 +145,7 @@ class RolloutWorld(DeploymentWorld):
 
     def _reports(self) -> tuple[ObservedReport, ...]:
         stable, rule = self.status.stable, self._rule()
-        if stable is None or self.plan is None:
+        if stable is None or self.plan is None or self.is_deaf:
             return ()
         name = self.plan.route.measurement
         counts = self._counts.get(name, _Counts())

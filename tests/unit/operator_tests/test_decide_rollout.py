@@ -158,6 +158,19 @@ def test_a_person_ends_a_rollout_in_any_step(command: str, seconds: int) -> None
     assert stable(world) == 1
 
 
+def test_an_operator_that_was_away_beyond_a_deadline_asks_the_pods_before_it_decides() -> None:
+    world = canary(steps=[{"weight": 10, "hold": "10s"}])
+    begin(world)
+    world.run(5)
+    world.wait(timedelta(hours=1))
+    world.is_deaf = True
+    world.settle()
+    assert (state(world), stable(world)) == ("Stepping", 1), "no pod has been asked yet"
+    world.is_deaf = False
+    world.run_until_over()
+    assert stable(world) == 2
+
+
 def test_a_manual_step_waits_for_a_person() -> None:
     world = canary(steps=[{"weight": 10, "hold": "5s", "promotion": "Manual"}, {"weight": 50, "hold": "5s"}])
     begin(world)

@@ -52,8 +52,10 @@ def bad_peer(behave: Behave) -> Iterator[BadPeer]:
 
     def answer(connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            received.append(connection.recv(65_536))
-            behave(connection, over)
+            # A connection without a request only looks whether there is anybody.
+            if request := connection.recv(65_536):
+                received.append(request)
+                behave(connection, over)
 
     def accept(listener: socket.socket) -> None:
         with suppress(OSError):

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
@@ -125,6 +126,13 @@ class RolloutPod:
         """Mount the route and wait until it is in effect."""
         self.mount_text(dumps(config))
         wait_until(lambda: self.report().revision == config.revision)
+        wait_until(lambda: self.is_reaching_nobody)
+
+    @property
+    def is_reaching_nobody(self) -> bool:
+        """Has the other version's address been tried, if there is a rule?"""
+        router = self.version.service.rollout.router
+        return router is None or router.lane.reach()
 
     def slow_down(self) -> threading.Event:
         """Make the version answer only after the event, and look expensive enough for a thread."""
@@ -245,9 +253,49 @@ class Pods:
 
 @contextmanager
 def rollout_pods(folder: Path, loop: asyncio.AbstractEventLoop) -> Iterator[Pods]:
-    """Stop all of them at the end."""
-    with ExitStack() as stack:
+    """Stop all of them at the end. An address that leads nowhere is given up soon."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modelkit.serve.rollout.lane.REACH_SECONDS", 0.2)
         yield Pods(stack, folder, loop)
+
+
+@contextmanager
+def forward(port: int, target: int) -> Iterator[None]:
+    """Lead `port` of the loopback network to another one, as a Service's address does once the node knows of it."""
+
+    threads: list[threading.Thread] = []
+    ends: list[socket.socket] = []
+
+    def start(work: Callable[..., None], *args: socket.socket) -> None:
+        threads.append(threading.Thread(target=work, args=args, daemon=True))
+        threads[-1].start()
+
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                near, far = listener.accept()[0], socket.create_connection(("127.0.0.1", target))
+                ends.extend((near, far))
+                start(copy, near, far)
+                start(copy, far, near)
+
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        start(accept)
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+    for end in ends:
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join(10)
+    for end in ends:
+        end.close()
 
 
 def route(

@@ -20,6 +20,7 @@ from tests.unit.serve.serve_rollout import (
     PATHS,
     Pods,
     RolloutPod,
+    forward,
     newer_cancer,
     rollout_pods,
     route,
@@ -285,6 +286,25 @@ def test_clients_of_a_version_that_leaves_are_asked_to_come_back_elsewhere(pods:
         (reply,) = read_replies(connection, 1)
         assert (reply.json["version"], reply.headers["connection"]) == ("4", "close")
         assert connection.recv(1) == b""
+
+
+def test_an_address_that_leads_nowhere_yet_costs_the_other_version_nothing(
+    pods: Pods, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelkit.serve.rollout.lane.REACH_SECONDS", 60.0)
+    stable, newer = pods.pair()
+    port = free_port()
+    config = route(
+        stable, PeerConfig(number=4, http=f"127.0.0.1:{port}", grpc=newer.peer.grpc), weight=100, compare=100
+    )
+    stable.mount_text(dumps(config))
+    wait_until(lambda: stable.report().revision == "1")
+    assert versions(stable, 20) == ["3"] * 20
+    other = stable.report().other_side
+    assert (other.asked, dict(other.failures)) == (0, {})
+    assert other.skipped >= 20
+    with forward(port, newer.port):
+        wait_until(lambda: versions(stable, 1) == ["4"])
 
 
 def test_a_closed_port_costs_nobody_an_answer(pods: Pods) -> None:

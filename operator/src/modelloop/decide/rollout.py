@@ -241,9 +241,15 @@ def _step(scene: Scene, play: Play) -> Play:
 
 
 def _end_late(scene: Scene, play: Play) -> Play | None:
-    """The end of a step at its deadline, however often it began anew; None before."""
+    """The end of a step at its deadline, however often it began anew; None before.
+
+    Nor is a step ended by what couldn't be measured: right after a restart no pod has been asked yet. Looks that go on
+    being Errors end in a pause.
+    """
     rollout, spec = play.rollout, scene.spec
     assert rollout is not None, "only a rollout has steps"
+    if any(check.consecutive_errors for check in rollout.checks):
+        return None
     step = find_step(spec, rollout)
     hold = parse_duration(step.hold) if step is not None else timedelta(0)
     begun = rollout.step_time or rollout.since

@@ -191,7 +191,9 @@ class Follower:
         peer = config.peers[digest]
         if old is not None and (old.lane.digest, old.lane.config) == (digest, peer):
             return old.lane
-        return Lane(digest, peer, self._trust, self._max_in_flight)
+        lane = Lane(digest, peer, self._trust, self._max_in_flight)
+        lane.reach()
+        return lane
 
     def _retire(self, router: Router | None) -> None:
         self._retired = [found for found in self._retired if found.is_busy]

@@ -10,11 +10,16 @@ from modelkit.contract.route import PeerConfig
 from modelkit.serve.rollout.breaker import Breaker
 from modelkit.serve.rollout.grpc_peer import GrpcPeer
 from modelkit.serve.rollout.http_peer import HttpPeer
+from modelkit.serve.rollout.rules import parse_place
 from modelkit.serve.rollout.trust import Trust
 from modelkit.serve.rollout.verdict import ANSWERED, ERROR, REFUSED, TIMEOUT, UNREACHABLE, Verdict
 
 logger = logging.getLogger(__name__)
 
+REACH_SECONDS = 10.0
+"""For the first connection: a Service's address leads nowhere until the node has heard of the pods behind it."""
+_TRY_SECONDS = 0.3
+_PAUSE_SECONDS = 0.05
 PATIENCE = 0.5
 """A client that goes away after so much of the other version's time was kept waiting by it: that is no answer."""
 
@@ -29,6 +34,14 @@ class Lane:
         self._trust = trust
         self._http: HttpPeer | None = None
         self._grpc: GrpcPeer | None = None
+        self._is_reached = False
+        self._reaching: asyncio.Task[None] | None = None
+
+    def reach(self) -> bool:
+        """Whether there was a connection once, or none in time; the first call begins to try."""
+        if not self._is_reached and self._reaching is None:
+            self._reaching = asyncio.get_running_loop().create_task(self._reach())
+        return self._is_reached
 
     @property
     def http(self) -> HttpPeer:
@@ -49,7 +62,7 @@ class Lane:
     ) -> Verdict | None:
         """The verdict of `send`; None when the other version may not be asked now. Raises nothing but cancellation."""
         breaker = self.breaker
-        if not breaker.enter(is_copy=is_copy):
+        if not self.reach() or not breaker.enter(is_copy=is_copy):
             return None
         start = time.perf_counter()
         has_answered: bool | None = None
@@ -68,6 +81,8 @@ class Lane:
 
     async def close(self) -> None:
         """Ask no more; what is under way may end."""
+        if self._reaching is not None:
+            self._reaching.cancel()
         if self._http is not None:
             self._http.close()
         if self._grpc is not None:
@@ -80,6 +95,20 @@ class Lane:
             http.close()
         if grpc is not None:
             await grpc.close()
+
+    async def _reach(self) -> None:
+        host, port = parse_place(self.config.http)
+        end = time.monotonic() + REACH_SECONDS
+        while time.monotonic() < end:
+            try:
+                async with asyncio.timeout(_TRY_SECONDS):
+                    _, writer = await asyncio.open_connection(host, port)
+            except (OSError, TimeoutError):
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                writer.close()
+                break
+        self._is_reached = True
 
     async def _send(self, send: Callable[[], Awaitable[Verdict]], seconds: float) -> Verdict:
         try:
