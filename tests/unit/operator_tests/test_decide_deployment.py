@@ -373,3 +373,12 @@ def test_what_the_service_selects_is_kept_until_it_has_turned_even_when_the_stat
     world.settle()
     assert world.answering == 1
     assert len(world.servers) == 1
+
+
+def test_a_candidate_that_the_api_server_refuses_is_not_looked_at_every_second() -> None:
+    world = serving()
+    world.champion = 2
+    world.apply_error = "quota"
+    world.settle()
+    world.wait(2 * DEADLINE)
+    assert world.reconcile().check_again_after is None

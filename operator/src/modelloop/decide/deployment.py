@@ -243,4 +243,7 @@ def _check_again(observed: ObservedDeployment, play: Play, now: datetime) -> tim
             moments = rollout.next_times(observed.spec, play.rollout, play.candidate)
         waits += [moment - now for moment in moments]
     future = [wait for wait in waits if wait is not None and wait > timedelta(0)]
-    return min(future, default=None if play.candidate is None else timedelta(seconds=1))
+    if play.candidate is None or observed.apply_error:
+        # What is refused is tried again by the one who writes, at a pace of its own.
+        return min(future, default=None)
+    return min(future, default=timedelta(seconds=1))
