@@ -214,6 +214,16 @@ def test_while_a_newer_champion_is_rolled_out_nothing_is_asked() -> None:
     assert retraining(world)[:2] == ("False", "RollingOut")
 
 
+def test_a_stored_version_has_no_training_that_could_be_asked() -> None:
+    world = MonitorWorld()
+    assert world.model is not None
+    world.model = replace(world.model, training="", champion_digest=None)
+    world.look(window(-30), window(-15))
+    assert world.status.retrain is None
+    assert retraining(world)[:2] == ("False", "NoChampion")
+    assert "serves spec.model" in retraining(world)[2]
+
+
 def test_a_training_without_a_champion_is_not_called_a_rollout() -> None:
     world = MonitorWorld()
     assert world.model is not None

@@ -19,6 +19,7 @@ class ObservedModel:
 
     deployment: str
     training: str
+    """Empty: it serves a stored version, whoever made it."""
     digest: str | None
     """Of the version that serves."""
     champion_digest: str | None
@@ -112,6 +113,9 @@ def _decide_retrain(observed: ObservedMonitor, windows: Sequence[Window], now: d
         return _Decision(Reason.NO_ALARM, alarm if recent else "no window of the served version was looked at yet")
     if model.training_running:
         return _Decision(Reason.RUNNING, f"{alarm}; training {model.training!r} is at work already")
+    if not model.training:
+        message = f"{alarm}; ModelDeployment {model.deployment!r} serves spec.model: there is no training to ask"
+        return _Decision(Reason.NO_CHAMPION, message)
     if model.champion_digest is None:
         return _Decision(Reason.NO_CHAMPION, f"{alarm}; training {model.training!r} has no champion")
     if model.champion_digest != model.digest:
