@@ -248,13 +248,22 @@ def _end_late(scene: Scene, play: Play) -> Play | None:
     """
     rollout, spec = play.rollout, scene.spec
     assert rollout is not None, "only a rollout has steps"
-    if any(check.consecutive_errors for check in rollout.checks):
+    if _is_unmeasured(spec, rollout):
         return None
     step = find_step(spec, rollout)
     hold = parse_duration(step.hold) if step is not None else timedelta(0)
     begun = rollout.step_time or rollout.since
     is_late = scene.now - begun >= hold + parse_duration(spec.rollout.step_deadline)
     return _end_undecided(scene, play) if is_late else None
+
+
+def _is_unmeasured(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> bool:
+    """Whether the last look couldn't measure something. A query that isn't answered again says nothing any more."""
+    fresh = 2 * parse_duration(spec.rollout.analysis.interval)
+    looked = rollout.look_time or rollout.since
+    return any(
+        check.verdict == "Error" and (check.time is None or looked - check.time <= fresh) for check in rollout.checks
+    )
 
 
 def _follow(scene: Scene, play: Play, judgement: Judgement | None) -> Play | None:
