@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from modelkit.contract.codec import dumps
+from modelkit.contract.result import TrainingResult
 from modelloop.decide.bake import MIN_BAKE
 from modelloop.decide.conditions import find_condition
 from modelloop.decide.reasons import ConditionType
@@ -77,6 +79,20 @@ def test_a_crash_in_the_bake_time_is_one() -> None:
     world.servers[name] = replace(server, pods=(dead, *server.pods[1:]))
     world.reconcile()
     assert (stable(world), last(world)) == (1, (2, "RolledBack", "Exited"))
+
+
+def test_a_further_pod_that_can_not_start_takes_nothing_back() -> None:
+    world = baking()
+    world.run(5)
+    name = world.status.stable.deployment if world.status.stable is not None else ""
+    server = world.servers[name]
+    said = dumps(TrainingResult(outcome="Refused", reason="DigestMismatch", message="model.onnx isn't what it was"))
+    refused = replace(
+        server.pods[0], ready=False, running=False, exit_code=2, finished=world.now, terminated_message=said
+    )
+    world.servers[name] = replace(server, pods=(*server.pods, refused))
+    world.reconcile()
+    assert (stable(world), state(world)) == (2, "Baking")
 
 
 def test_a_person_takes_it_back_in_one_pass() -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from modelloop.api.common import VersionStatus
-from modelloop.decide.pods import ObservedPod, Problem, find_problem, newest
+from modelloop.decide.pods import ObservedPod, Problem, find_problem, find_stated_failure, newest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +65,14 @@ def find_server_problem(server: ObservedServer | None) -> Problem | None:
 def find_crash(server: ObservedServer | None, since: datetime) -> Problem | None:
     """How a container of a server has ended since it got traffic; None when none has.
 
-    A pod that was evicted, deleted or lost with its node isn't the version's fault.
+    A pod that was evicted, deleted or lost with its node isn't the version's fault. Nor is one that says why it ended:
+    that is said before it serves, and keeps one more pod from being Ready, such as when the store was changed.
     """
     pods = server.pods if server is not None else ()
     for pod in sorted(pods, key=lambda pod: pod.name):
         if pod.evicted or pod.deleting or pod.exit_code is None or pod.terminated_reason in _NOT_ITS_FAULT:
+            continue
+        if find_stated_failure(pod) is not None:
             continue
         ended = pod.started if pod.running else pod.finished
         if ended is None or ended < since:
