@@ -56,11 +56,12 @@ class ProgressScraper:
         cache: Cache,
         wake: Callable[[Key], None],
         *,
-        port: int = METRICS_PORT,
+        port: int | None = None,
         every: float = EVERY,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self.port = port
+        # Looked up now: a default of the signature would be that of the import.
+        self.port = METRICS_PORT if port is None else port
         self._cache = cache
         self._wake = wake
         self._clock = clock
