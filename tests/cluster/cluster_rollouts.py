@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelloop.desired.labels import DIGEST, ROLLOUT_ANNOTATION_PREFIX, ROUTE_REVISION_ANNOTATION
+from modelloop.desired.labels import DIGEST, ROLLOUT_ANNOTATIONS, ROUTE_REVISION_ANNOTATION
 from modelloop.desired.names import digest_label, route_name
 from tests.cluster.cluster_api import Object, connection_of, make_namespace, wait_for
 from tests.cluster.cluster_loop import NAME, containers, deployment, digest_of
@@ -170,7 +170,7 @@ class RolloutStory:
 
     def annotate(self, name: str) -> None:
         """What people ask for."""
-        patch = {"metadata": {"annotations": {f"{ROLLOUT_ANNOTATION_PREFIX}{name}": "now"}}}
+        patch = {"metadata": {"annotations": {ROLLOUT_ANNOTATIONS[name]: "now"}}}
         self.world.api.patch("ModelDeployment", self.namespace, NAME, patch)
 
     # -- what is seen ----------------------------------------------------------------------------------------------

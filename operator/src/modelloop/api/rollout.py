@@ -12,6 +12,8 @@ Promotion = Literal["Automatic", "Manual"]
 Strategy = Literal["BlueGreen", "Canary", "Recreate"]
 State = Literal["Preparing", "Scaling", "Stepping", "Paused", "Promoting", "Baking", "RollingBack"]
 Result = Literal["Promoted", "RolledBack", "Failed", "Aborted", "Superseded"]
+COMMANDS = ABORT, PAUSE, PROMOTE, RESUME, ROLLBACK = ("abort", "pause", "promote", "resume", "rollback")
+"""What people may ask for, by the annotation `modelloop.dev/<name>`."""
 PauseReason = Literal["Manual", "Requested", "Failed", "Error", "NoTraffic", "Inconclusive"]
 
 

@@ -23,7 +23,6 @@ from modelloop.desired.labels import (
     COMPONENT,
     DIGEST,
     REVISION,
-    ROLLOUT_ANNOTATION_PREFIX,
     ROLLOUT_ANNOTATIONS,
     RUN_ANNOTATION,
     WORKER,
@@ -174,8 +173,7 @@ def _read_server(server: Object, pods: list[Object], desired: Object | None) -> 
 def read_commands(body: Object) -> dict[str, str]:
     """What people ask of a rollout by annotations, by the name without its prefix."""
     annotations = body["metadata"].get("annotations") or {}
-    keys = {name: f"{ROLLOUT_ANNOTATION_PREFIX}{name}" for name in ROLLOUT_ANNOTATIONS}
-    return {name: annotations[key] for name, key in keys.items() if key in annotations}
+    return {name: annotations[key] for name, key in ROLLOUT_ANNOTATIONS.items() if key in annotations}
 
 
 def read_monitor(cache: Cache, key: Key, body: Object, apply_error: str) -> ObservedMonitor:

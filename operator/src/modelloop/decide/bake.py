@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from modelloop.api.common import parse_duration
 from modelloop.api.deployment import ModelDeploymentSpec
-from modelloop.api.rollout import Result, RolloutStatus
-from modelloop.decide.commands import ABORT, PROMOTE, ROLLBACK, Commands
+from modelloop.api.rollout import ABORT, PROMOTE, ROLLBACK, Result, RolloutStatus
+from modelloop.decide.commands import Commands
 from modelloop.decide.looks import Evidence, look, next_look
 from modelloop.decide.play import Play
 from modelloop.decide.reasons import Reason

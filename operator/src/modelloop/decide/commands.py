@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from modelloop.api.rollout import HandledAnnotation
+from modelloop.api.rollout import COMMANDS, PROMOTE, HandledAnnotation
 from modelloop.decide.play import Play
 
-ABORT, PAUSE, PROMOTE, RESUME, ROLLBACK = NAMES = ("abort", "pause", "promote", "resume", "rollback")
 FULL = "full"
 """A value of `promote` that begins so skips all steps that are left."""
 _MAX_VALUE = 256
@@ -27,7 +26,7 @@ class Commands:
 def read_commands(annotations: Mapping[str, str], play: Play) -> tuple[Play, Commands]:
     """The annotations that weren't answered yet, and `play` in which they are."""
     handled = {entry.name: entry.value for entry in play.handled}
-    current = {name: annotations.get(name, "").strip()[:_MAX_VALUE] for name in NAMES}
+    current = {name: annotations.get(name, "").strip()[:_MAX_VALUE] for name in COMMANDS}
     fresh = {name for name, value in current.items() if value and value != handled.get(name)}
     if not fresh:
         return play, Commands()

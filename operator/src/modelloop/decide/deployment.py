@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 
 from modelloop.api.common import parse_duration
 from modelloop.api.deployment import ModelDeploymentStatus, ServedVersion
-from modelloop.api.rollout import RolloutStatus
+from modelloop.api.rollout import PROMOTE, ROLLBACK, RolloutStatus
 from modelloop.decide import bake, rollout
 from modelloop.decide.bake import BakeScene, watch_promoted
-from modelloop.decide.commands import PROMOTE, ROLLBACK, Commands, read_commands
+from modelloop.decide.commands import Commands, read_commands
 from modelloop.decide.deployment_conditions import build_conditions
 from modelloop.decide.deployment_state import (
     DeploymentPlan,

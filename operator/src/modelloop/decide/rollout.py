@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 
 from modelloop.api.common import parse_duration
 from modelloop.api.deployment import ModelDeploymentSpec, ServedVersion
-from modelloop.api.rollout import Result, RolloutStatus, Step
-from modelloop.decide.commands import ABORT, PAUSE, PROMOTE, RESUME, ROLLBACK, Commands
+from modelloop.api.rollout import ABORT, PAUSE, PROMOTE, RESUME, ROLLBACK, Result, RolloutStatus, Step
+from modelloop.decide.commands import Commands
 from modelloop.decide.looks import Evidence, Judgement, look, next_look
 from modelloop.decide.play import Play
 from modelloop.decide.pods import is_refusal

@@ -10,8 +10,6 @@ from modelloop.api.deployment import ModelDeploymentSpec, ModelDeploymentStatus
 from modelloop.api.rollout import RolloutStatus, Step
 from modelloop.decide.route import RoutePlan, RouteRule
 
-CANDIDATE_STATES = ("Preparing", "Scaling", "Stepping", "Paused", "Promoting")
-
 
 def steps_of(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> tuple[Step, ...]:
     """The steps that a rollout takes; none for those that take all traffic at once."""

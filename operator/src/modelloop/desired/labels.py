@@ -3,6 +3,7 @@
 from typing import Any
 
 from modelloop.api.common import API_VERSION
+from modelloop.api.rollout import COMMANDS
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "modelloop"
@@ -22,9 +23,8 @@ APPLIED_HASH_ANNOTATION = "modelloop.dev/applied-hash"
 """Hash of what the operator applied: a later pass sees a field that it no longer wants."""
 RUN_ANNOTATION = "modelloop.dev/run"
 APPROVE_ANNOTATION = "modelloop.dev/approve"
-ROLLOUT_ANNOTATION_PREFIX = "modelloop.dev/"
-ROLLOUT_ANNOTATIONS = ("promote", "pause", "resume", "abort", "rollback")
-"""What a person may ask of a rollout, after the prefix; the value is any new token."""
+ROLLOUT_ANNOTATIONS = {name: f"modelloop.dev/{name}" for name in COMMANDS}
+"""What a person may ask of a rollout, by its name; the value is any new token."""
 ROUTE_REVISION_ANNOTATION = "modelloop.dev/route-revision"
 """Of a route's ConfigMap, and of a server's pod: the route that it was last made to read. The kubelet refreshes a pod's
 mounts when it changes."""
