@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from modelkit.contract.config import VersionRef
+from tests.e2e.e2e_faults import DELAY_SECONDS
 from tests.e2e.e2e_traffic import Row, new_client, read_patients
 from tests.e2e.e2e_versions import NAME, Kind, Workshop
 from tests.unit.serve.serve_process import Pod, running_pod, server_config, start_pod
@@ -88,8 +89,8 @@ def test_a_slow_graph_passes_the_warm_up_and_answers_late(workshop: Workshop, ma
         answers = ask(pod, *ROWS[:12])
         assert {answer.status_code for answer in answers} == {200}
         seconds = [answer.elapsed.total_seconds() for answer in answers]
-        assert min(seconds) < 0.1
-        assert sorted(seconds)[len(seconds) // 2] > 0.2
+        assert min(seconds) < DELAY_SECONDS / 3
+        assert sorted(seconds)[len(seconds) // 2] > DELAY_SECONDS / 2
 
 
 def test_a_deadly_graph_passes_the_warm_up_and_ends_the_process_at_a_request(

@@ -203,3 +203,7 @@ class VersionStatus(ApiModel):
     signing_secret: Annotated[
         str | None, Field(max_length=63, description="Secret of the key pair that signed it; None: it isn't signed.")
     ] = None
+
+    def version_fields(self) -> dict[str, Any]:
+        """The fields of a version alone, for a model that has others beside them."""
+        return {name: getattr(self, name) for name in VersionStatus.model_fields}

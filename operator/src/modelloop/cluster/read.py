@@ -1,10 +1,11 @@
 """Gathers from the cache what each decision observes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from modelkit.contract.recipe import OriginConfig
 from modelloop.api.deployment import ModelDeploymentSpec, ModelDeploymentStatus
 from modelloop.api.monitor import ModelMonitorSpec, ModelMonitorStatus
+from modelloop.api.rollout import ROLLBACK
 from modelloop.api.training import Feedback, ModelTrainingSpec, ModelTrainingStatus
 from modelloop.cluster.cache import Cache, Key
 from modelloop.cluster.equality import is_applied, with_applied_hash
@@ -12,6 +13,7 @@ from modelloop.cluster.parse import Object, is_owned_by, parse_job, parse_pod, p
 from modelloop.cluster.targets import read_fallback, read_target, training_key
 from modelloop.decide.deployment_state import ObservedDeployment
 from modelloop.decide.monitor import ObservedModel, ObservedMonitor
+from modelloop.decide.play import Play
 from modelloop.decide.retention import decide_kept_versions
 from modelloop.decide.runs import ObservedJob, ObservedTraining, RetrainWish, ScrapedProgress
 from modelloop.decide.schedule import find_schedule_problem
@@ -129,6 +131,7 @@ def read_deployment(
     spec = ModelDeploymentSpec.model_validate(body["spec"])
     status = ModelDeploymentStatus.model_validate(body.get("status") or {})
     owner, uid = training_key(key, spec), body["metadata"]["uid"]
+    commands = read_commands(body)
     sizes = server_sizes(spec, status)
     desired = {
         version.deployment: build_server(
@@ -156,18 +159,23 @@ def read_deployment(
         status=status,
         training_found=owner is None or cache.get(owner) is not None,
         target=read_target(cache, key, uid, spec, settings),
-        fallback=read_fallback(key, uid, spec, status, settings),
+        fallback=read_fallback(key, uid, spec, status, settings) if _may_go_back(status, commands) else None,
         servers=servers,
         service_digest=service.get("spec", {}).get("selector", {}).get(DIGEST, ""),
         address=service_address(spec, namespace=key.namespace, name=key.name),
         apply_error=apply_error,
-        annotations=read_commands(body),
+        annotations=commands,
     )
 
 
 def _read_server(server: Object, pods: list[Object], desired: Object | None) -> ObservedServer:
     matches = desired is None or is_applied(with_applied_hash(desired), server)
     return parse_server(server, pods, matches=matches)
+
+
+def _may_go_back(status: ModelDeploymentStatus, commands: Mapping[str, str]) -> bool:
+    """Whether the version before may be asked for: only then it is worth building what would serve it."""
+    return ROLLBACK in commands or (status.stable is not None and Play.of(status).is_given_up(status.stable.digest))
 
 
 def read_commands(body: Object) -> dict[str, str]:

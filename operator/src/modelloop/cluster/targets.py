@@ -43,7 +43,7 @@ def read_fallback(
     good = [record for record in status.history if record.result == "Promoted" and record.digest not in given_up]
     if not good:
         return None
-    return build_target(_version_of(good[0]), key, uid, spec, settings)
+    return build_target(VersionStatus(**good[0].version_fields()), key, uid, spec, settings)
 
 
 def build_target(
@@ -84,7 +84,7 @@ def _find_version(status: ModelTrainingStatus, number: int | None) -> VersionSta
     """The champion, or the version of that number."""
     champion = status.champion
     if number is None or (champion is not None and champion.number == number):
-        return None if champion is None else _version_of(champion)
+        return None if champion is None else VersionStatus(**champion.version_fields())
     record = next((item for item in status.history if item.number == number and is_approvable(item)), None)
     if record is None or record.path is None or record.digest is None:
         return None
@@ -94,14 +94,4 @@ def _find_version(status: ModelTrainingStatus, number: int | None) -> VersionSta
         digest=record.digest,
         storage=record.storage or Storage(),
         signing_secret=record.signing_secret,
-    )
-
-
-def _version_of(version: VersionStatus) -> VersionStatus:
-    return VersionStatus(
-        number=version.number,
-        path=version.path,
-        digest=version.digest,
-        storage=version.storage,
-        signing_secret=version.signing_secret,
     )

@@ -97,11 +97,7 @@ def _choose_candidate(observed: ObservedDeployment, play: Play, now: datetime) -
         play = supersede(play, f"version {target.version.number} is newer", now)
         old = None
     candidate = ServedVersion(
-        number=target.version.number,
-        path=target.version.path,
-        digest=digest,
-        storage=target.version.storage,
-        signing_secret=target.version.signing_secret,
+        **target.version.version_fields(),
         deployment=target.deployment,
         since=now if old is None else _since(observed, old, target, now),
     )

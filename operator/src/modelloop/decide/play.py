@@ -89,11 +89,7 @@ class Play:
         """With a record of how a rollout ended, and without the rollout."""
         rollout = self.rollout
         record = RolloutRecord(
-            number=version.number,
-            path=version.path,
-            digest=version.digest,
-            storage=version.storage,
-            signing_secret=version.signing_secret,
+            **version.version_fields(),
             result=result,
             reason=reason[:128],
             message=message[:_MAX_MESSAGE],
