@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Node = Any
 
-DELAY_SECONDS = 0.35
+DELAY_SECONDS = 0.6
 """How long a slow row takes on one core, at least."""
 _SIDE = 192
 _TRIALS = 50

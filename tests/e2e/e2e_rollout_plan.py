@@ -29,15 +29,14 @@ GOOD = Scenario("good", (Kind.GOOD,))
 BAD = (
     Scenario("wrong answers", (Kind.WRONG_ANSWERS,), frozenset({"Disagreement", "PredictionDistance"})),
     Scenario("500s", (Kind.ERRORS,), frozenset({"SuccessRatio"})),
-    # So slow that it falls behind: what isn't answered in time counts as failed.
-    Scenario("slow", (Kind.SLOW,), frozenset({"Latency", "LatencyRatio", "SuccessRatio"})),
+    Scenario("slow", (Kind.SLOW,), frozenset({"Latency", "LatencyRatio"})),
     Scenario(
         "crash at start",
         (Kind.DIES_AT_START, Kind.UNLOADABLE, Kind.SAMPLES_DIFFER),
         frozenset({"CrashLoop", "Exited", "ModelNotLoadable", "SamplesDiffer"}),
     ),
-    Scenario("crash under load", (Kind.DIES,), frozenset({"CrashLoop", "Exited", "SuccessRatio"})),
-    Scenario("out of memory", (Kind.TAKES_MEMORY,), frozenset({"OutOfMemory", "SuccessRatio"})),
+    Scenario("crash under load", (Kind.DIES,), frozenset({"CrashLoop", "Exited"})),
+    Scenario("out of memory", (Kind.TAKES_MEMORY,), frozenset({"OutOfMemory"})),
     Scenario("wrong digest", (Kind.CHANGED,), frozenset({"DigestMismatch"})),
     Scenario("shape mismatch", (Kind.OTHER_INPUTS,), frozenset({"SuccessRatio"})),
     Scenario("no traffic", (Kind.GOOD,), frozenset({"NoTraffic"}), has_traffic=False),

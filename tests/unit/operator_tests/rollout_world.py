@@ -29,6 +29,8 @@ class Behaviour:
     errors: int = 0
     disagreements: int = 0
     """With every other version."""
+    failure: str = "Error"
+    """The kind of `errors`."""
     is_slow: bool = False
 
 
@@ -150,18 +152,19 @@ class RolloutWorld(DeploymentWorld):
         name = self.plan.route.measurement
         counts = self._counts.get(name, _Counts())
         other = "" if rule is None else rule.other
-        slow = bool(other) and self._behaviour(self._number(other)).is_slow
+        behaviour = self._behaviour(self._number(other)) if other else GOOD
         report = RouteReport(
             digest=stable.digest,
             revision="r",
             measurement=name,
             other=other,
             seconds=1.0,
-            own_side=_side(counts.own, counts.own_failed, is_slow=self._behaviour(stable.number).is_slow),
-            other_side=_side(counts.asked, counts.failed, is_slow=slow),
+            own_side=_side(counts.own, counts.own_failed, self._behaviour(stable.number)),
+            other_side=_side(counts.asked, counts.failed, behaviour),
             pairs=PairReport(
                 requests=counts.copies,
                 failed=counts.copies_failed,
+                failures={behaviour.failure: counts.copies_failed} if counts.copies_failed else {},
                 rows=counts.copies - counts.copies_failed,
                 disagreements=min(counts.disagreements, counts.copies - counts.copies_failed),
                 own_counts={"0": counts.copies - counts.copies_failed},
@@ -171,13 +174,41 @@ class RolloutWorld(DeploymentWorld):
         return (ObservedReport(pod="stable-0", time=self.now, report=report),)
 
 
-def _side(asked: int, failed: int, *, is_slow: bool) -> SideReport:
+def _side(asked: int, failed: int, behaviour: Behaviour) -> SideReport:
     answered = asked - failed
-    counts = (0, 0, answered, 0) if is_slow else (answered, 0, 0, 0)
-    failures: Mapping[str, int] = {"Error": failed} if failed else {}
+    late = failed if behaviour.failure == "Timeout" else 0
+    counts = (0, 0, answered, late) if behaviour.is_slow else (answered, 0, 0, late)
+    failures: Mapping[str, int] = {behaviour.failure: failed} if failed else {}
     return SideReport(
         asked=asked, answered=answered, failures=failures, latency=LatencyReport(bounds=BOUNDS, counts=counts)
     )
+
+
+def begin(world: RolloutWorld, number: int = 2) -> None:
+    """The training has another champion."""
+    world.champion = number
+    world.settle()
+
+
+def state(world: RolloutWorld) -> str:
+    """Of the rollout; empty: there is none."""
+    return "" if world.status.rollout is None else world.status.rollout.state
+
+
+def told(world: RolloutWorld) -> list[str]:
+    """The reasons of all events."""
+    return [str(event.reason) for plan in world.plans for event in plan.events]
+
+
+def last(world: RolloutWorld) -> tuple[int, str, str]:
+    """How the last rollout ended."""
+    record = world.status.history[0]
+    return record.number, record.result, record.reason
+
+
+def stable(world: RolloutWorld) -> int | None:
+    """What serves."""
+    return world.status.stable.number if world.status.stable is not None else None
 
 
 def canary(**fields: Any) -> RolloutWorld:

@@ -114,7 +114,7 @@ def timed(candidate: tuple[int, ...], stable: tuple[int, ...] = (), timeouts: in
             asked=sum(candidate) + timeouts,
             answered=sum(candidate),
             failures={"Timeout": timeouts},
-            latency=LatencyReport(bounds=BOUNDS, counts=candidate),
+            latency=LatencyReport(bounds=BOUNDS, counts=(*candidate[:-1], candidate[-1] + timeouts)),
         ),
         stable=Side(latency=LatencyReport(bounds=BOUNDS, counts=stable)),
     )
@@ -175,7 +175,7 @@ def test_without_answers_of_the_stable_version_there_is_nothing_to_compare_with(
 
 
 def test_answers_that_were_not_timed_are_inconclusive_but_copies_need_not_be() -> None:
-    measured = replace(timed((), FAST), candidate=Side(asked=100, answered=100))
+    measured = replace(timed((0,) * 7, FAST), candidate=Side(asked=100, answered=100))
     assert found(check_latency_ratio(measured, SETTINGS, ALPHA)).verdict == "Inconclusive"
     assert check_latency_ratio(replace(measured, candidate=Side()), SETTINGS, ALPHA) is None
 

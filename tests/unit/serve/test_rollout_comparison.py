@@ -176,6 +176,7 @@ def test_a_version_without_an_answer_counts_as_one_that_failed(pods: Pods, weigh
     wait_until(lambda: stable.report().pairs.requests == 10)
     pairs = stable.report().pairs
     assert (pairs.failed, pairs.rows, pairs.shift_sum, dict(pairs.other_counts)) == (10, 0, 0.0, {})
+    assert dict(pairs.failures) == {"Refused": 10}
 
 
 PREDICTIONS = {
@@ -199,7 +200,8 @@ def test_predictions_that_are_none_poison_no_sum(pods: Pods, name: str) -> None:
         stable.follow(route(stable, bad.peer, compare=100))
         stable.ask().raise_for_status()
         wait_until(lambda: stable.report().pairs.requests == 1)
-    assert (stable.report().pairs.failed, stable.report().pairs.rows) == (1, 0)
+    pairs = stable.report().pairs
+    assert (pairs.failed, dict(pairs.failures), pairs.rows) == (1, {"Incomparable": 1}, 0)
     assert b"modelloop-compare: 1\r\nmodelloop-copy: 1\r\n" in bad.received[0]
 
 
@@ -223,9 +225,11 @@ def test_a_copy_delays_and_fails_no_answer(pods: Pods) -> None:
         for _ in range(8):
             assert stable.ask().raise_for_status().json()["version"] == "3"
         wait_until(lambda: stable.report().pairs.failed >= 5)
-    report = stable.report()
+        report = stable.report()
     assert (report.own_side.answered, report.other_side.asked) == (8, 0)
     assert report.pairs.failed + report.other_side.skipped <= 8
+    assert dict(report.pairs.failures) == {"Timeout": report.pairs.failed}
+    assert report.other_side.latency.counts[-1] == report.pairs.failed, "no answer in time is later than any answer"
 
 
 def test_a_refused_request_is_not_copied(pods: Pods) -> None:

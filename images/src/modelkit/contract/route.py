@@ -13,6 +13,12 @@ ROUTE_FILE = "route.json"
 ROUTE_REPORT_PATH = "/rollout"
 """GET, without a token like probes and metrics."""
 
+REFUSED, ERROR, TIMEOUT, UNREACHABLE = "Refused", "Error", "Timeout", "Unreachable"
+FAILURES = (REFUSED, ERROR, TIMEOUT, UNREACHABLE)
+"""How a version fails at a request: 4xx where the other version answers, 5xx, not in time, no connection."""
+INCOMPARABLE = "Incomparable"
+"""It answered, but not with predictions that can be compared: other rows, or a regression that isn't finite."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerConfig:
@@ -83,13 +89,13 @@ class SideReport:
     because the client asked wrongly (4xx from both)."""
     answered: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
-    """asked - answered, by kind: Refused (4xx where the other version answered), Error (5xx), Timeout, Unreachable."""
+    """asked - answered, by kind, one of FAILURES."""
     skipped: int = 0
     """Requests that were its share, of the answers or of the comparison, but weren't sent because it had failed too
     often in a row or had too much to do."""
     latency: LatencyReport = field(default_factory=LatencyReport)
-    """Of its answers, from being asked to the answer; answers that were only compared are among them. Without a rule,
-    of all requests, from their head to the answer."""
+    """Of its answers, from being asked to the answer; answers that were only compared are among them, and those that
+    didn't come in time, in the last bucket. Without a rule, of all requests, from their head to the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +106,8 @@ class PairReport:
     """Compared requests, with those that failed."""
     failed: int = 0
     """Requests of the comparison that the other version failed at while this one answered."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """failed by kind: one of FAILURES, or INCOMPARABLE."""
     rows: int = 0
     disagreements: int = 0
     """Classification: rows with different classes. Regression: rows that differ by more than half a standard

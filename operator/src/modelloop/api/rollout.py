@@ -10,7 +10,7 @@ from modelloop.api.data import ColumnName
 
 Promotion = Literal["Automatic", "Manual"]
 Strategy = Literal["BlueGreen", "Canary", "Recreate"]
-State = Literal["Preparing", "Scaling", "Stepping", "Paused", "Promoting", "Baking", "RollingBack"]
+State = Literal["Preparing", "Scaling", "Stepping", "Paused", "Failing", "Promoting", "Baking", "RollingBack"]
 Result = Literal["Promoted", "RolledBack", "Failed", "Aborted", "Superseded"]
 COMMANDS = ABORT, PAUSE, PROMOTE, RESUME, ROLLBACK = ("abort", "pause", "promote", "resume", "rollback")
 """What people may ask for, by the annotation `modelloop.dev/<name>`."""
@@ -169,6 +169,7 @@ class RolloutStatus(ApiModel):
     verdict: Annotated[
         Literal["", "Successful", "Failed", "Inconclusive", "Error"], Field(description="Of the last look.")
     ] = ""
+    check: Annotated[str, Field(max_length=63, description="The check that decided it; empty: none did.")] = ""
     message: Annotated[str, Field(max_length=1024)] = ""
     requests: Annotated[int, Field(ge=0, description="That the candidate was asked in this step.")] = 0
     checks: Annotated[tuple[CheckStatus, ...], Field(max_length=32)] = ()

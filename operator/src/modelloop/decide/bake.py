@@ -77,16 +77,16 @@ def _watch(scene: BakeScene, play: Play) -> Play:
         return _take_back(scene, play, "Superseded", Reason.SUPERSEDED, f"version {previous.number} is asked for again")
     if scene.commands.has(PROMOTE):
         play = play.with_rollout(is_accepted=True)
-    play, judgement = look(scene.spec, play, scene.evidence, scene.now)
+    play, outcome = look(scene.spec, play, scene.evidence, scene.now)
     assert play.rollout is not None, "a look keeps the rollout"
     if scene.spec.rollout.analysis.dry_run:
         return play
     crash = find_crash(scene.stable, play.rollout.since)
     if crash is not None:
         return _take_back(scene, play, "RolledBack", crash.reason, crash.message)
-    if judgement is not None and judgement.verdict == "Failed":
+    if outcome is not None and outcome.verdict == "Failed":
         # Pausing would leave it to users to find out.
-        return _take_back(scene, play, "RolledBack", judgement.check or "Failed", judgement.message)
+        return _take_back(scene, play, "RolledBack", outcome.check or "Failed", outcome.message)
     return play
 
 

@@ -122,6 +122,8 @@ def _find_rollout_progress(observed: ObservedDeployment, play: Play, rollout: Ro
             return _Progress(False, Reason.ROLLING_OUT, f"{name}, {share}{_told(rollout)}")
         case "Paused":
             return _Progress(False, Reason.PAUSED, f"{name} is paused ({rollout.paused}): {rollout.message}")
+        case "Failing":
+            return _Progress(False, Reason.ROLLING_OUT, f"{name} failed, and gets no more requests{_told(rollout)}")
         case "Scaling" | "Promoting":
             return _Progress(False, Reason.ROLLING_OUT, f"{name} gets the pods for more of the requests")
         case _:

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from modelloop.api.analysis import Verdict
 from modelloop.api.common import parse_duration
 from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.api.rollout import RolloutStatus
-from modelloop.decide.analysis import CustomMeasurement, decide_analysis, merge_reports
+from modelloop.decide.analysis import AnalysisOutcome, CustomMeasurement, decide_analysis, merge_reports
 from modelloop.decide.play import Play
 from modelloop.decide.route import ObservedReport
 from modelloop.decide.shares import measurement_of, steps_of
@@ -22,24 +21,16 @@ class Evidence:
     custom: Mapping[str, CustomMeasurement] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What a look came to."""
-
-    verdict: Verdict
-    check: str
-    """Of the check that decided."""
-    message: str
-
-
 def next_look(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> datetime:
     """When the next look is due: an interval after the last one of this step, or after its beginning."""
     last = rollout.look_time if rollout.look_time and rollout.look_time > rollout.since else rollout.since
     return last + parse_duration(spec.rollout.analysis.interval)
 
 
-def look(spec: ModelDeploymentSpec, play: Play, evidence: Evidence, now: datetime) -> tuple[Play, Judgement | None]:
-    """The judgement of a look that is due, and `play` with what it found; None when none is due."""
+def look(
+    spec: ModelDeploymentSpec, play: Play, evidence: Evidence, now: datetime
+) -> tuple[Play, AnalysisOutcome | None]:
+    """The outcome of a look that is due, and `play` with what it found; None when none is due."""
     rollout, stable = play.rollout, play.stable
     other = play.previous if rollout is not None and rollout.state == "Baking" else play.candidate
     if rollout is None or stable is None or now < next_look(spec, rollout):
@@ -66,8 +57,9 @@ def look(spec: ModelDeploymentSpec, play: Play, evidence: Evidence, now: datetim
     play = play.with_rollout(
         look_time=now,
         verdict=outcome.verdict,
+        check=outcome.check,
         message=outcome.message[:1024],
         requests=outcome.requests,
         checks=outcome.checks,
     )
-    return play, Judgement(verdict=outcome.verdict, check=outcome.check, message=outcome.message)
+    return play, outcome

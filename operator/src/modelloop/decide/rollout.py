@@ -4,6 +4,7 @@
 
     Preparing -> Scaling -> Stepping -> (next step: Scaling) ... -> Promoting -> promoted
     any of them -> Paused -> where it was;     any of them -> given up, and the stable version serves on
+    Stepping, Paused -> Failing -> given up
 
 A version is promoted only with all its pods Ready, and never by a verdict other than Successful; a person may skip
 steps, but not pods that aren't Ready. Every state ends at a deadline. What follows the promotion is in `bake`.
@@ -15,8 +16,9 @@ from datetime import datetime, timedelta
 from modelloop.api.common import parse_duration
 from modelloop.api.deployment import ModelDeploymentSpec, ServedVersion
 from modelloop.api.rollout import ABORT, PAUSE, PROMOTE, RESUME, ROLLBACK, Result, RolloutStatus, Step
+from modelloop.decide.analysis import AnalysisOutcome
 from modelloop.decide.commands import Commands
-from modelloop.decide.looks import Evidence, Judgement, look, next_look
+from modelloop.decide.looks import Evidence, look, next_look
 from modelloop.decide.play import Play
 from modelloop.decide.pods import is_refusal
 from modelloop.decide.reasons import Reason
@@ -25,6 +27,8 @@ from modelloop.decide.shares import candidate_size, find_step, shares_of, steps_
 
 CLOCK_SKEW = timedelta(seconds=5)
 """Between this process and the API server, which dates the pods."""
+SILENCE_GRACE = timedelta(seconds=4)
+"""For the kubelet to tell of a container that ended."""
 WAITS_FOR_BETTER = ("Error", "Inconclusive", "NoTraffic")
 """Pauses that end by themselves when what was missing comes."""
 
@@ -60,6 +64,8 @@ def advance(scene: Scene, play: Play) -> Play:
             return _step(scene, play)
         case "Paused":
             return _rest(scene, play)
+        case "Failing":
+            return _fail(scene, play)
         case _:
             # A status that no pass of ours wrote: begin anew.
             return play.in_state("Preparing", scene.now)
@@ -115,7 +121,8 @@ def _end_by_pods(scene: Scene, play: Play) -> Play | None:
 def _pause_or_resume(scene: Scene, play: Play) -> Play:
     rollout, now = play.rollout, scene.now
     assert rollout is not None, "only a rollout is paused"
-    if scene.commands.has(PAUSE) and (rollout.state != "Paused" or rollout.paused in WAITS_FOR_BETTER):
+    is_open = rollout.paused in WAITS_FOR_BETTER if rollout.state == "Paused" else rollout.state != "Failing"
+    if scene.commands.has(PAUSE) and is_open:
         return play.paused("Requested", "a person paused its rollout", now)
     if rollout.state == "Paused" and scene.commands.has(RESUME) and rollout.paused != "Manual":
         return _resume(play, now, "a person resumed its rollout")
@@ -219,8 +226,8 @@ def _step(scene: Scene, play: Play) -> Play:
     if scene.server is not None and scene.server.ready == 0:
         # It isn't asked any more, and what it failed at while its pods went is no measure of it: the step begins anew.
         return _end_late(scene, play) or play.in_state("Scaling", scene.now)
-    play, judgement = look(scene.spec, play, scene.evidence, scene.now)
-    ended = _follow(scene, play, judgement)
+    play, outcome = look(scene.spec, play, scene.evidence, scene.now)
+    ended = _follow(scene, play, outcome)
     if ended is not None:
         return ended
     rollout, spec, now = play.rollout, scene.spec, scene.now
@@ -266,21 +273,32 @@ def _is_unmeasured(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> bool:
     )
 
 
-def _follow(scene: Scene, play: Play, judgement: Judgement | None) -> Play | None:
+def _follow(scene: Scene, play: Play, outcome: AnalysisOutcome | None) -> Play | None:
     """What a look that Failed or can't be had leads to; None: nothing."""
     analysis, now = scene.spec.rollout.analysis, scene.now
-    if judgement is None or analysis.dry_run or judgement.verdict not in ("Failed", "Error"):
+    if outcome is None or analysis.dry_run or outcome.verdict not in ("Failed", "Error"):
         return None
-    action = analysis.on_failure if judgement.verdict == "Failed" else analysis.on_error
+    action = analysis.on_failure if outcome.verdict == "Failed" else analysis.on_error
     if action == "Rollback":
-        return give_up(play, "", "Failed", judgement.check or judgement.verdict, judgement.message, now)
+        if outcome.is_silent:
+            return play.in_state("Failing", now, weight=0.0, compare=0.0)
+        return give_up(play, "", "Failed", outcome.check or outcome.verdict, outcome.message, now)
     assert play.rollout is not None, "a look keeps the rollout"
-    if play.rollout.state == "Paused" and play.rollout.paused == judgement.verdict:
+    if play.rollout.state == "Paused" and play.rollout.paused == outcome.verdict:
         return None
-    if judgement.verdict == "Failed":
+    if outcome.verdict == "Failed":
         # It is kept for somebody to look at, but no user's request goes there.
-        return play.paused("Failed", judgement.message, now, weight=0.0)
-    return None if play.rollout.state == "Paused" else play.paused("Error", judgement.message, now)
+        return play.paused("Failed", outcome.message, now, weight=0.0)
+    return None if play.rollout.state == "Paused" else play.paused("Error", outcome.message, now)
+
+
+def _fail(scene: Scene, play: Play) -> Play:
+    """Answers didn't come. Nothing is asked of it any more; what its pods say meanwhile (`_end_by_pods`) is why."""
+    rollout = play.rollout
+    assert rollout is not None, "only a rollout fails"
+    if scene.now - rollout.since < SILENCE_GRACE:
+        return play
+    return give_up(play, "", "Failed", rollout.check or "Failed", rollout.message, scene.now)
 
 
 def _end_undecided(scene: Scene, play: Play) -> Play:
@@ -314,11 +332,11 @@ def _rest(scene: Scene, play: Play) -> Play:
     rollout, spec, now = play.rollout, scene.spec, scene.now
     assert rollout is not None, "only a rollout rests"
     if rollout.paused_state == "Stepping" and rollout.paused != "Failed":
-        play, judgement = look(spec, play, scene.evidence, now)
-        ended = _follow(scene, play, judgement)
+        play, outcome = look(spec, play, scene.evidence, now)
+        ended = _follow(scene, play, outcome)
         if ended is not None:
             return ended
-        is_better = judgement is not None and judgement.verdict in _better_than(rollout)
+        is_better = outcome is not None and outcome.verdict in _better_than(rollout)
         if is_better and rollout.paused in WAITS_FOR_BETTER:
             play = play.in_state("Stepping", rollout.since)
             return play.tell(Reason.RESUMED, f"version {rollout.number}: what was missing has come")
@@ -345,6 +363,8 @@ def next_times(
     if state in ("Preparing", "Scaling", "Promoting"):
         begun = rollout.since if candidate is None else max(rollout.since, candidate.since)
         return (begun + parse_duration(spec.rollout.progress_deadline),)
+    if state == "Failing":
+        return (rollout.since + SILENCE_GRACE,)
     if state == "Paused":
         deadline = (rollout.pause_time or rollout.since) + parse_duration(spec.rollout.pause_deadline)
         rests = rollout.paused_state != "Stepping" or rollout.paused == "Failed"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from modelkit.contract.route import INCOMPARABLE
 from modelkit.serve.feedback import Label
 from modelkit.serve.rollout.labels import Memory
 from modelkit.serve.rollout.measurement import Measurement
@@ -37,14 +38,14 @@ class Comparison:
             other = parse_predictions(predictions, len(own.values))
             measurement.pairs.add(own, other)
         except ValueError:
-            self.fail(measurement)
+            self.fail(measurement, INCOMPARABLE)
             return
         self._metrics.count_copy(COMPARED)
         self.memory.add(watch.id, own.values, other.values)
 
-    def fail(self, measurement: Measurement) -> None:
+    def fail(self, measurement: Measurement, kind: str) -> None:
         """The other version failed at what this one answered."""
-        measurement.pairs.fail()
+        measurement.pairs.fail(kind)
         self._metrics.count_copy(FAILED)
 
     def skip(self) -> None:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from modelkit.contract.route import PeerConfig
+from modelkit.contract.route import ERROR, REFUSED, TIMEOUT, UNREACHABLE, PeerConfig
 from modelkit.serve.rollout.breaker import Breaker
 from modelkit.serve.rollout.grpc_peer import GrpcPeer
 from modelkit.serve.rollout.http_peer import HttpPeer
 from modelkit.serve.rollout.rules import parse_place
 from modelkit.serve.rollout.trust import Trust
-from modelkit.serve.rollout.verdict import ANSWERED, ERROR, REFUSED, TIMEOUT, UNREACHABLE, Verdict
+from modelkit.serve.rollout.verdict import ANSWERED, Verdict
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from modelkit.contract.route import LatencyReport, SideReport
+from modelkit.contract.route import TIMEOUT, LatencyReport, SideReport
 from modelkit.serve.instruments import Buckets
 from modelkit.serve.metrics import LATENCY, Answers
 from modelkit.serve.rollout.labels import LabelTally
@@ -41,6 +41,12 @@ class Side:
         """It was the first to be asked, and failed."""
         self.failures[kind] += 1
         self._metrics.count_request(self._name, kind)
+        if kind == TIMEOUT:
+            self.time_out()
+
+    def time_out(self) -> None:
+        """An answer didn't come in time: it takes longer than any."""
+        self.latency.counts[-1] += 1
 
     def skip(self, *, is_copy: bool = False) -> None:
         """It wasn't asked, though it was its turn to answer, or to be compared."""

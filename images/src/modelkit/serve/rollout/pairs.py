@@ -78,8 +78,9 @@ class Pairs:
         self._scale = scale
         self._known = {label: str(label) for label in (scale.classes or ())[:MAX_CLASSES]}
         self._spread = Spread()
-        self._requests = self._failed = self._rows = self._disagreements = 0
+        self._requests = self._rows = self._disagreements = 0
         self._sum = self._squares = 0.0
+        self._failures: Counter[str] = Counter()
         self._own: Counter[str] = Counter()
         self._other: Counter[str] = Counter()
 
@@ -96,16 +97,17 @@ class Pairs:
         self._requests += 1
         self._rows += len(own.values)
 
-    def fail(self) -> None:
+    def fail(self, kind: str) -> None:
         """One request that the other version failed at while this one answered."""
         self._requests += 1
-        self._failed += 1
+        self._failures[kind] += 1
 
     def report(self) -> PairReport:
         """The sums so far."""
         return PairReport(
             requests=self._requests,
-            failed=self._failed,
+            failed=self._failures.total(),
+            failures=dict(self._failures),
             rows=self._rows,
             disagreements=self._disagreements,
             shift_sum=self._sum,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from modelkit.contract.route import RuleConfig
+from modelkit.contract.route import REFUSED, TIMEOUT, RuleConfig
 from modelkit.serve.batch import Features
 from modelkit.serve.engine import INLINE_BYTES, Engine, Parse
 from modelkit.serve.errors import OverloadedError
@@ -24,7 +24,7 @@ from modelkit.serve.rollout.lane import PATIENCE, Lane
 from modelkit.serve.rollout.marks import Headers, build_marks
 from modelkit.serve.rollout.measurement import Measurement
 from modelkit.serve.rollout.predictions import Watch
-from modelkit.serve.rollout.verdict import REFUSED, TIMEOUT, PassedOn, Verdict, judge_error
+from modelkit.serve.rollout.verdict import PassedOn, Verdict, judge_error
 from modelkit.serve.service import Answered
 from modelkit.serve.together import Outcome
 
@@ -183,7 +183,7 @@ class Router:
         elif isinstance(outcome, Answered) or verdict.kind != REFUSED:
             measurement.other.fail(verdict.kind)
             if is_compared and isinstance(outcome, Answered):
-                self._comparison.fail(measurement)
+                self._comparison.fail(measurement, verdict.kind)
         done(outcome)
 
     async def _guard(self, ask: Ask, error: Exception, done: Done) -> None:
@@ -208,7 +208,9 @@ class Router:
             measurement.other.time(verdict.seconds)
             self._comparison.add(measurement, watch, verdict.passed.predictions)
         else:
-            self._comparison.fail(measurement)
+            if verdict.kind == TIMEOUT:
+                measurement.other.time_out()
+            self._comparison.fail(measurement, verdict.kind)
 
     def _score_here(self, ask: Ask, measurement: Measurement, passed: PassedOn) -> None:
         """Have this version score what the other one has answered."""

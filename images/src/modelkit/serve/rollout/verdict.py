@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc
 
+from modelkit.contract.route import ERROR, REFUSED, TIMEOUT, UNREACHABLE
 from modelkit.serve.errors import (
     InferenceTimeoutError,
     OverloadedError,
@@ -14,8 +15,7 @@ from modelkit.serve.errors import (
 from modelkit.serve.record import record
 from modelkit.serve.routes import Response
 
-ANSWERED, REFUSED, ERROR, TIMEOUT, UNREACHABLE = "Answered", "Refused", "Error", "Timeout", "Unreachable"
-FAILURES = (REFUSED, ERROR, TIMEOUT, UNREACHABLE)
+ANSWERED = "Answered"
 
 _OURS = (OverloadedError, RuntimeAnswerError, RuntimeUnavailableError)
 _REFUSALS = frozenset(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from modelkit.contract.route import TIMEOUT, UNREACHABLE
 from modelloop.api.analysis import Analysis, CheckStatus, PrometheusCheck, Verdict
 from modelloop.decide.analysis.custom import CustomMeasurement, check_custom
 from modelloop.decide.analysis.latency import check_latency, check_latency_ratio
@@ -13,7 +14,7 @@ from modelloop.decide.analysis.measurements import Measurements
 from modelloop.decide.analysis.predictions import check_disagreement, check_prediction_distance, check_score_shift
 from modelloop.decide.analysis.quality import check_quality
 from modelloop.decide.analysis.result import CheckName, CheckResult
-from modelloop.decide.analysis.traffic import check_success_ratio, check_traffic, requests_of
+from modelloop.decide.analysis.traffic import check_success_ratio, check_traffic, is_mostly, requests_of
 
 _STATISTICAL = (
     (CheckName.SUCCESS_RATIO, check_success_ratio),
@@ -24,6 +25,8 @@ _STATISTICAL = (
     (CheckName.SCORE_SHIFT, check_score_shift),
     (CheckName.QUALITY, check_quality),
 )
+_LATENCY = (CheckName.LATENCY, CheckName.LATENCY_RATIO)
+_UNANSWERED = (CheckName.SUCCESS_RATIO, *_LATENCY)
 _MESSAGE_SIZE = 512
 
 
@@ -39,6 +42,8 @@ class AnalysisOutcome:
     message: str = ""
     requests: int = 0
     """That the candidate was asked."""
+    is_silent: bool = False
+    """It Failed because answers didn't come: something may have happened to its pods."""
 
 
 def decide_analysis(
@@ -65,13 +70,17 @@ def decide_analysis(
     # A built-in check that doesn't apply just now, as without labels, keeps its counts.
     absent = {*CheckName} - {check.name for check in found}
     kept = [records[name] for name in CheckName if name in absent and name in records]
-    verdict, check, message = _sum_up(found, settings, {query.name: query for query in queries})
+    # Answers that came too late to count fail both checks; lateness is what was found.
+    first = _LATENCY if is_mostly(measurements, TIMEOUT) else ()
+    ordered = sorted(found, key=lambda check: check.name not in first)
+    verdict, check, message = _sum_up(ordered, settings, {query.name: query for query in queries})
     return AnalysisOutcome(
         verdict=verdict,
         checks=(*found, *kept),
         check=check,
         message=message,
         requests=0 if measurements.problem else requests_of(measurements),
+        is_silent=verdict == "Failed" and check in _UNANSWERED and is_mostly(measurements, TIMEOUT, UNREACHABLE),
     )
 
 

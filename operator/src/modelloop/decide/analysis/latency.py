@@ -2,8 +2,8 @@
 
 A quantile is a share: that p99 is above 50 ms means that more than 1 % of the answers take longer. So the test of a
 share is one of a quantile, without any assumption about durations. Bounds of quantiles lie on bounds of the
-histogram; what can't be told within a bucket counts in favour of the candidate. Answers that never came (Timeout)
-are longer than all others.
+histogram; what can't be told within a bucket counts in favour of the candidate. Answers that didn't come in time
+are longer than all others: they are in the last bucket.
 """
 
 import math
@@ -16,7 +16,6 @@ from modelloop.decide.analysis.confidence import Proportion
 from modelloop.decide.analysis.measurements import Measurements, Side
 from modelloop.decide.analysis.result import CheckName, CheckResult, percent, seconds
 
-TIMEOUT = "Timeout"
 _QUANTILES = (0.5, 0.9, 0.99)
 _MIN_BASELINE = 30
 """Answers of the stable version without which there is nothing to compare with."""
@@ -144,11 +143,8 @@ def _allowed(stable: float, settings: Analysis) -> float:
 
 
 def _histogram(side: Side) -> _Histogram | None:
-    timeouts = side.failures.get(TIMEOUT, 0)
     report: LatencyReport = side.latency
-    if not report.counts or sum(report.counts) == 0:
-        return None
-    return _Histogram(report.bounds, (*report.counts[:-1], report.counts[-1] + timeouts))
+    return _Histogram(report.bounds, report.counts) if any(report.counts) else None
 
 
 def _finite(value: float) -> float | None:

@@ -30,6 +30,8 @@ class Pairs:
     requests: int = 0
     failed: int = 0
     """Those that the candidate failed at while the stable version answered."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """By kind."""
     scored: int = 0
     """Those that both answered."""
     rows: int = 0
@@ -129,6 +131,7 @@ def _sum_pairs(pairs: Sequence[PairReport], *, is_baking: bool) -> Pairs:
         requests=sum(pair.requests for pair in pairs),
         # In the bake time the other version's failures are the previous one's.
         failed=0 if is_baking else sum(pair.failed for pair in pairs),
+        failures={} if is_baking else _sum_counts([pair.failures for pair in pairs]),
         # The rows are of requests that both could score.
         scored=sum(max(pair.requests - pair.failed, 0) for pair in pairs),
         rows=sum(pair.rows for pair in pairs),
@@ -178,6 +181,7 @@ def _find_problem(merged: Measurements) -> str:
         **{f"{name} latencies": sum(side.latency.counts) for name, side in sides},
         "compared requests": pairs.requests,
         "failed comparisons": pairs.failed,
+        **{f"comparisons {kind}": count for kind, count in pairs.failures.items()},
         "compared rows": pairs.rows,
         "disagreements": pairs.disagreements,
         **{f"candidate predictions of {name}": count for name, count in pairs.candidate_counts.items()},

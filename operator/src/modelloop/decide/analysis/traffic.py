@@ -1,10 +1,11 @@
 """Checks of the candidate's answers as such: whether there are enough, and how many it couldn't give."""
 
 import math
+from collections import Counter
 
 from modelloop.api.analysis import Analysis, Verdict
 from modelloop.decide.analysis.confidence import Proportion
-from modelloop.decide.analysis.measurements import Measurements
+from modelloop.decide.analysis.measurements import Measurements, Pairs, Side
 from modelloop.decide.analysis.result import CheckName, CheckResult, percent
 
 _ASKED, _COMPARED = "requests", "compared requests"
@@ -13,6 +14,12 @@ _ASKED, _COMPARED = "requests", "compared requests"
 def requests_of(measured: Measurements) -> int:
     """What the candidate was asked. A request may be asked and compared at once: none counts twice."""
     return max(measured.candidate.asked, _copies(measured))
+
+
+def is_mostly(measured: Measurements, *kinds: str) -> bool:
+    """Whether at least half of what the candidate failed at, it failed at in one of these ways."""
+    failures = Counter(measured.candidate.failures) + Counter(measured.pairs.failures)
+    return 0 < failures.total() <= 2 * sum(failures[kind] for kind in kinds)
 
 
 def check_traffic(measured: Measurements, settings: Analysis) -> CheckResult:
@@ -67,7 +74,7 @@ def check_success_ratio(measured: Measurements, settings: Analysis, alpha: float
         verdict = "Inconclusive"
     message = (
         f"{percent(1 - worst.value)} of {worst.n:.0f} {what} answered, at least {percent(settings.min_success_ratio)} "
-        f"is wanted{_kinds(measured) if what == _ASKED else ''}"
+        f"is wanted{_list_kinds(measured.candidate if what == _ASKED else measured.pairs)}"
     )
     if verdict == "Inconclusive":
         message += "; that may still be chance"
@@ -89,8 +96,8 @@ def _copies(measured: Measurements) -> int:
     return max(measured.pairs.requests, measured.pairs.failed)
 
 
-def _kinds(measured: Measurements) -> str:
-    kinds = [f"{count} {kind}" for kind, count in sorted(measured.candidate.failures.items()) if count]
+def _list_kinds(side: Side | Pairs) -> str:
+    kinds = [f"{count} {kind}" for kind, count in sorted(side.failures.items()) if count]
     return f" ({', '.join(kinds[:8])})" if kinds else ""
 
 
