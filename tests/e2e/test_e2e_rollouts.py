@@ -23,7 +23,6 @@ from tests.e2e.e2e_rollouts import REPORT, Lane, Shelf, open_lanes, run_rollouts
 from tests.e2e.e2e_space import Kube, Space
 from tests.e2e.e2e_versions import Kind
 
-pytestmark = pytest.mark.skipif("MODELLOOP_ROLLOUTS" not in os.environ, reason="run by make test-rollouts")
 COUNT = int(os.environ.get("MODELLOOP_ROLLOUTS", "12"))
 SEED = int(os.environ.get("MODELLOOP_ROLLOUTS_SEED", "0"))
 LANES = int(os.environ.get("MODELLOOP_ROLLOUTS_LANES", "3"))

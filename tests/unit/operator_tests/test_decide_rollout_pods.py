@@ -148,7 +148,7 @@ def test_answers_that_do_not_come_take_the_traffic_away_and_the_pods_say_why(fai
     ("behaviour", "check"),
     [
         (Behaviour(errors=60, failure="Unreachable"), "SuccessRatio"),
-        (Behaviour(errors=60, failure="Timeout"), "LatencyRatio"),
+        (Behaviour(errors=60, failure="Timeout"), "Latency"),
     ],
     ids=["lost", "late"],
 )
@@ -184,3 +184,18 @@ def test_a_crash_before_there_was_traffic_is_forgiven() -> None:
     world.servers[candidate.deployment] = replace(server, pods=(restarted,))
     world.reconcile()
     assert world.status.candidate is not None
+
+
+def test_a_deadline_names_the_crash_of_a_container_that_was_just_started_again() -> None:
+    world = canary(progressDeadline="40s")
+    world.make(2, "starting")
+    begin(world)
+    name = world.target_of(2).deployment
+    server = world.servers[name]
+    again = replace(
+        server.pods[0], ready=False, running=True, exit_code=136, restarts=3, started=world.now + 39 * SECOND
+    )
+    world.servers[name] = replace(server, pods=(again,))
+    world.wait(41 * SECOND)
+    world.reconcile()
+    assert last(world) == (2, "Failed", "CrashLoop")

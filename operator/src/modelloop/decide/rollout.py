@@ -152,7 +152,7 @@ def _make_ready(scene: Scene, play: Play) -> Play:
     waited = scene.now - max(rollout.since, candidate.since)
     if server is None or waited < parse_duration(spec.rollout.progress_deadline):
         return play
-    problem = find_server_problem(server)
+    problem = find_server_problem(server) or find_crash(server, candidate.since - CLOCK_SKEW)
     cause = problem.message if problem is not None else "its pods aren't Ready"
     message = f"not ready {spec.rollout.progress_deadline} after it was made: {cause}"
     reason = problem.reason if problem is not None else Reason.DEADLINE_EXCEEDED

@@ -25,8 +25,7 @@ _STATISTICAL = (
     (CheckName.SCORE_SHIFT, check_score_shift),
     (CheckName.QUALITY, check_quality),
 )
-_LATENCY = (CheckName.LATENCY, CheckName.LATENCY_RATIO)
-_UNANSWERED = (CheckName.SUCCESS_RATIO, *_LATENCY)
+_UNANSWERED = (CheckName.SUCCESS_RATIO, CheckName.LATENCY, CheckName.LATENCY_RATIO)
 _MESSAGE_SIZE = 512
 
 
@@ -38,7 +37,7 @@ class AnalysisOutcome:
     checks: tuple[CheckStatus, ...]
     """The next records, in a fixed order; to be passed to the next look, and dropped with the step."""
     check: str = ""
-    """Name of the check that decided; empty: Successful."""
+    """Name of the check that decided; empty: Successful. Latency, too, when answers failed to come in time."""
     message: str = ""
     requests: int = 0
     """That the candidate was asked."""
@@ -70,10 +69,10 @@ def decide_analysis(
     # A built-in check that doesn't apply just now, as without labels, keeps its counts.
     absent = {*CheckName} - {check.name for check in found}
     kept = [records[name] for name in CheckName if name in absent and name in records]
-    # Answers that came too late to count fail both checks; lateness is what was found.
-    first = _LATENCY if is_mostly(measurements, TIMEOUT) else ()
-    ordered = sorted(found, key=lambda check: check.name not in first)
-    verdict, check, message = _sum_up(ordered, settings, {query.name: query for query in queries})
+    verdict, check, message = _sum_up(found, settings, {query.name: query for query in queries})
+    if verdict == "Failed" and check == CheckName.SUCCESS_RATIO and is_mostly(measurements, TIMEOUT):
+        # That few answers came is what was counted; that they are late is why.
+        check, message = CheckName.LATENCY, f"answers don't come in time: {message}"
     return AnalysisOutcome(
         verdict=verdict,
         checks=(*found, *kept),
