@@ -75,23 +75,6 @@ class Rest:
         self._connection.close()
 
 
-_RETRYING = {
-    "methodConfig": [
-        {
-            "name": [{"service": "inference.GRPCInferenceService"}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.05s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-            },
-        }
-    ]
-}
-"""What docs/deployment.md tells clients: a call that meets the end of its pod is made again, by another."""
-
-
 class Grpc:
     """ModelInfer over one channel."""
 
@@ -103,8 +86,7 @@ class Grpc:
         """One call; raises CallError or grpc.RpcError."""
         if self._channel is None:
             target = f"{self._endpoint.host}:{self._endpoint.grpc_port}"
-            options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", json.dumps(_RETRYING))]
-            self._channel = grpc.insecure_channel(target, options)
+            self._channel = grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)])
         request = pb.ModelInferRequest(model_name=self._endpoint.model)
         request.inputs.add(name="X", datatype="FP64", shape=(1, len(row)))
         request.raw_input_contents.append(write_raw("FP64", list(row.values())))

@@ -45,7 +45,7 @@ ROLLOUT: Object = {
     "progressDeadline": "40s",
     "stepDeadline": "15s",
     # Several servers and their clients share two cores: an answer that waited for one isn't a slow model's.
-    "analysis": {"interval": "1s", "minRequests": 30, "minCompared": 20, "latency": {"floor": "300ms"}},
+    "analysis": {"interval": "1s", "minRequests": 30, "minCompared": 20, "latency": {"floor": "490ms"}},
 }
 
 

@@ -1,4 +1,7 @@
-"""Promise 6: deleting a custom resource leaves nothing behind, with the operator up or down; versions are kept."""
+"""Promise 6: deleting a custom resource leaves nothing behind, with the operator up or down.
+
+Versions are kept, or go with their training where its deletionPolicy says so.
+"""
 
 import time
 
@@ -17,7 +20,12 @@ STRANGER = "while-stranger"
 def prepare(space: Space) -> None:
     for name in (UP, DOWN):
         space.apply(
-            build_training(name, data={"uri": "builtin://iris", "target": "target"}, gates=[]),
+            build_training(
+                name,
+                data={"uri": "builtin://iris", "target": "target"},
+                gates=[],
+                deletionPolicy="Delete" if name == UP else "Retain",
+            ),
             build_deployment(name),
             build_monitor(name, schedule="* * * * *"),
         )
@@ -83,9 +91,11 @@ def test_with_the_operator_down_nothing_is_left_either_and_nothing_comes_back(
     _require_stranger(space, stranger)
 
 
-def test_versions_outlive_their_custom_resources(space: Space, operator: Operator) -> None:
+def test_versions_outlive_their_custom_resources_unless_they_shall_go_with_them(
+    space: Space, operator: Operator
+) -> None:
     listing = space.exec(
         "import glob; print(*glob.glob('/var/lib/modelloop/store/models/*/*/*/manifest.json'), sep='\\n')"
     )
-    for name in (UP, DOWN):
-        assert f"/{space.name}/{name}/1-" in listing
+    assert f"/{space.name}/{DOWN}/1-" in listing
+    assert f"/{space.name}/{UP}/" not in listing

@@ -98,6 +98,7 @@ def test_after_a_rollback_in_the_bake_window_the_old_version_alone_answers_withi
     lane.annotate("rollback")
     record = lane.wait_record(version)
     assert (record["result"], record["reason"]) == ("RolledBack", "Aborted")
+    lane.wait_alone()
     watch(callers)
     seconds = callers.answers_of(version.number).last - asked
     say(f"rollback: the new version's last answer was to a request {seconds:.2f} s after the annotation")

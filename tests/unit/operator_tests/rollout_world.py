@@ -1,5 +1,6 @@
 """A deployment world with traffic: the stable version's pods route as they are told, and report what came of it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -32,6 +33,8 @@ class Behaviour:
     failure: str = "Error"
     """The kind of `errors`."""
     is_slow: bool = False
+    is_nan: bool = False
+    """Sums over its predictions aren't finite."""
 
 
 GOOD = Behaviour()
@@ -143,7 +146,9 @@ class RolloutWorld(DeploymentWorld):
 
     @staticmethod
     def _number(digest: str) -> int:
-        return next(number for number in range(1, 100) if digest_of(number) == digest)
+        number = int(digest[-8:], 16)
+        assert digest_of(number) == digest
+        return number
 
     def _reports(self) -> tuple[ObservedReport, ...]:
         stable, rule = self.status.stable, self._rule()
@@ -167,6 +172,7 @@ class RolloutWorld(DeploymentWorld):
                 failures={behaviour.failure: counts.copies_failed} if counts.copies_failed else {},
                 rows=counts.copies - counts.copies_failed,
                 disagreements=min(counts.disagreements, counts.copies - counts.copies_failed),
+                shift_sum=math.nan if behaviour.is_nan else 0.0,
                 own_counts={"0": counts.copies - counts.copies_failed},
                 other_counts={"0": counts.copies - counts.copies_failed},
             ),

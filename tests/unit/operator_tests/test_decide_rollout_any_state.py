@@ -19,7 +19,16 @@ from tests.unit.operator_tests.rollout_world import GOOD, STEPS, Behaviour, Roll
 NUMBERS = st.integers(1, 4)
 HEALTH: st.SearchStrategy[Health] = st.sampled_from(["good", "good", "good", "starting", "refusing", "crashing"])
 BEHAVIOURS = st.sampled_from(
-    [GOOD, Behaviour(errors=50), Behaviour(errors=2), Behaviour(disagreements=90), Behaviour(is_slow=True)]
+    [
+        GOOD,
+        Behaviour(errors=50),
+        Behaviour(errors=50, failure="Timeout"),
+        Behaviour(errors=50, failure="Unreachable"),
+        Behaviour(errors=2),
+        Behaviour(disagreements=90),
+        Behaviour(is_slow=True),
+        Behaviour(is_nan=True),
+    ]
 )
 COMMANDS = st.sampled_from(["abort", "pause", "promote", "resume", "rollback"])
 PROMETHEUS = {"address": "http://prometheus:9090", "checks": [{"name": "own", "query": "up", "max": 1}]}

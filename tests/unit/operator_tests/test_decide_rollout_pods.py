@@ -199,3 +199,28 @@ def test_a_deadline_names_the_crash_of_a_container_that_was_just_started_again()
     world.wait(41 * SECOND)
     world.reconcile()
     assert last(world) == (2, "Failed", "CrashLoop")
+
+
+@pytest.mark.parametrize("phase", ["Preparing", "Scaling"])
+def test_an_operator_that_was_away_before_it_asked_for_pods_gives_them_their_time(phase: str) -> None:
+    world = canary(steps=[{"weight": 25, "hold": "5s"}, {"weight": 100, "hold": "5s"}], comparePercent=0)
+    world.edit(replicas=4)
+    world.settle()
+    world.champion = 2
+    for _ in range(20):
+        world.wait(SECOND)
+        world.follow()
+        world._serve()
+        before = len(world.servers)
+        world.reconcile(crash_after_status=True)
+        if state(world) == phase:
+            break
+        world.settle()
+    assert (state(world), len(world.servers)) == (phase, before)
+    world.wait(timedelta(hours=1))
+    world.reconcile()
+    world.reconcile()
+    assert (state(world), world.status.history[0].number) == (phase, 1)
+    world.make(2, "starting")
+    world.run_until_over(1200)
+    assert last(world)[:2] == (2, "Failed" if phase == "Preparing" else "RolledBack")

@@ -1,8 +1,11 @@
 """gRPC of a server as a pod runs it."""
 
 import json
+import socket
 import threading
 import time
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,67 @@ class Client(threading.Thread):
         while self.answered < wanted:
             assert time.monotonic() < deadline
             time.sleep(0.005)
+
+
+class Forwarder:
+    """As a Service: a new connection leads to a pod that is in its endpoints by now, an old one where it led."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._ends: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        for end in self._ends:
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError), self._listener:
+            while True:
+                client, _ = self._listener.accept()
+                pod = socket.create_connection(("127.0.0.1", self.target))
+                self._ends += (client, pod)
+                for one, other in ((client, pod), (pod, client)):
+                    threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _copy(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+
+def test_no_call_of_a_plain_client_fails_when_its_pod_goes(config: ServerConfig, tmp_path: Path) -> None:
+    config = replace(config, drain_seconds=0.2, grpc_age_seconds=1.0)
+    with ExitStack() as pods:
+        old = pods.enter_context(running_pod(config, tmp_path, "pod-0"))
+        service = Forwarder(old.grpc_port)
+        clients = [Client([service.port], {}) for _ in range(8)]
+        for client in clients:
+            client.start()
+        try:
+            for turn in range(1, 4):
+                new = pods.enter_context(running_pod(config, tmp_path, f"pod-{turn}"))
+                for client in clients:
+                    client.wait_answers(20)
+                old.process.terminate()
+                service.target = new.grpc_port
+                assert old.process.wait(20) == 0
+                for client in clients:
+                    client.wait_answers(20)
+                old = new
+        finally:
+            for client in clients:
+                client.stopping.set()
+                client.join()
+            service.close()
+    assert [client.failures for client in clients] == [[]] * 8
 
 
 def calls_answered(pod: Pod) -> float:

@@ -166,6 +166,19 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemovalConfig:
+    """The versions of a ModelTraining that was deleted."""
+
+    namespace: str
+    name: str
+    uid: str
+    """Of the ModelTraining: another one may have its name by now."""
+    store: StoreConfig
+    keep_versions: tuple[str, ...] = ()
+    """Directory names of versions that are in use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureConfig:
     """Which requests are written to the store, and what of them."""
 
@@ -259,6 +272,9 @@ class ServerConfig:
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     drain_seconds: float = 5.0
     """After SIGTERM: how long the pod answers on while endpoints forget it."""
+    grpc_age_seconds: float | None = None
+    """gRPC connections end after about so long, and clients make new ones, perhaps to another pod. A pod that stops
+    waits so long for its clients to go. None: they last, and a call may be lost when the pod stops."""
     public_key: str | None = None
     """Path of a PEM file: only a version whose manifest is signed by this key is served."""
     tls: TlsConfig | None = None

@@ -64,7 +64,13 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     # One more for a costly question, such as an explanation, that mustn't keep predictions waiting.
     with ThreadPoolExecutor(workers + 1, thread_name_prefix="inference") as pool, bind(settings.port) as listener:
         engine = Engine(service, config.limits, config.batching, version.cost, pool, workers)
-        grpc = GrpcServer(Calls(service, engine, auth), config.limits, config.tls, settings.grpc_port)
+        grpc = GrpcServer(
+            Calls(service, engine, auth),
+            config.limits,
+            config.tls,
+            settings.grpc_port,
+            age_seconds=config.grpc_age_seconds,
+        )
         server = Server(
             App(service, engine, pool, auth),
             config.limits,

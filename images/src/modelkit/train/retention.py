@@ -1,4 +1,4 @@
-"""Removes versions that nobody needs any more from the store, when a run has made a new one.
+"""Removes versions that nobody needs any more from the store: when a run has made a new one, or its training is gone.
 
 The operator says which are in use; whatever else the same ModelTraining's runs have left goes, half-written versions
 too. The manifest goes first: what is removed in part is no version for any reader. Directories of another
@@ -7,10 +7,10 @@ ModelTraining of that name (deleted, or of another cluster that shares the bucke
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 
-from modelkit.contract.config import TrainerConfig
-from modelkit.contract.files import MANIFEST, version_directory, version_name
+from modelkit.contract.config import RemovalConfig, TrainerConfig
+from modelkit.contract.files import MANIFEST, run_directory, version_directory, version_name
 from modelkit.errors import StoreError
 from modelkit.store.store import Store
 
@@ -27,33 +27,52 @@ def remove_old_versions(store: Store, config: TrainerConfig) -> tuple[str, ...]:
     """
     if config.keep_versions is None or config.uid is None:
         return ()
+    kept, uid = {config.version, *config.keep_versions}, config.uid
     root = version_directory(config.namespace, config.name, "")
     removed: list[str] = []
+
+    def is_old(name: str) -> bool:
+        number = _own_number(name, uid)
+        return number is not None and number < config.number and name not in kept
+
     try:
-        files = _files_by_version(entry.path for entry in store.list(root.rstrip("/")))
-        for name in sorted(files):
-            if _is_old(name, config):
-                for file in sorted(files[name], key=lambda file: (file != MANIFEST, file)):
-                    store.delete(f"{root}{name}/{file}")
-                removed.append(name)
+        removed.extend(_remove_folders(store, root, is_old))
     except StoreError as exc:
         logger.warning("old versions couldn't be removed", extra={"error": str(exc), "removed": len(removed)})
     return tuple(removed)
 
 
-def _files_by_version(paths: Iterable[str]) -> dict[str, list[str]]:
-    """Files below each version's directory, from paths below the store's root."""
-    found: dict[str, list[str]] = {}
-    for path in paths:
-        name, slash, file = path.split("/", 3)[3].partition("/")
-        if slash:  # else something that lies beside the versions
-            found.setdefault(name, []).append(file)
-    return found
+def remove_all_versions(store: Store, config: RemovalConfig) -> tuple[str, ...]:
+    """Remove what a deleted training has left, but for the versions in use; returns the versions removed.
+
+    To be called when none of its runs is left. Raises StoreError.
+    """
+
+    def is_unused(name: str) -> bool:
+        return _own_number(name, config.uid) is not None and name not in config.keep_versions
+
+    def is_own(name: str) -> bool:
+        return _own_number(name, config.uid) is not None
+
+    for _ in _remove_folders(store, run_directory(config.namespace, config.name, ""), is_own):
+        pass
+    return tuple(_remove_folders(store, version_directory(config.namespace, config.name, ""), is_unused))
 
 
-def _is_old(name: str, config: TrainerConfig) -> bool:
+def _remove_folders(store: Store, root: str, is_wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Remove the files of wanted folders below `root`; gives the name of each folder that is done."""
+    files: dict[str, list[str]] = {}
+    for entry in store.list(root.rstrip("/")):
+        name, slash, file = entry.path.removeprefix(root).partition("/")
+        if slash:  # else something that lies beside the folders
+            files.setdefault(name, []).append(file)
+    for name in sorted(filter(is_wanted, files)):
+        for file in sorted(files[name], key=lambda file: (file != MANIFEST, file)):
+            store.delete(f"{root}{name}/{file}")
+        yield name
+
+
+def _own_number(name: str, uid: str) -> int | None:
+    """The number of a version of that training; None for what isn't one."""
     match = _VERSION.fullmatch(name)
-    if match is None or name == config.version or name in (config.keep_versions or ()):
-        return False
-    number = int(match[1])
-    return number < config.number and name == version_name(config.uid or "", number)
+    return int(match[1]) if match is not None and name == version_name(uid, int(match[1])) else None

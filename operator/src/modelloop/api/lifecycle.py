@@ -135,6 +135,13 @@ class Lifecycle(Placement):
             description="Runs that status remembers. Older versions are removed from the store unless they are in use.",
         ),
     ] = 10
+    deletion_policy: Annotated[
+        Literal["Delete", "Retain"],
+        Field(
+            description="What becomes of the versions in the store when the ModelTraining is deleted. Delete: they are "
+            "removed, but for those that a ModelDeployment of the namespace names then."
+        ),
+    ] = "Retain"
     budget: Annotated[Budget | None, Field(description="Absent: runs may take what they take.")] = None
     costs: Annotated[Costs, Field(description="Changing them doesn't change what is recorded already.")] = Costs()
 

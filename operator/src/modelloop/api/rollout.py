@@ -156,6 +156,10 @@ class RolloutStatus(ApiModel):
     compare: Annotated[float, Field(ge=0, le=100, description="Percent of the requests that both score.")] = 0
     start_time: AwareDatetime
     since: Annotated[AwareDatetime, Field(description="Since when it is in this state or step.")]
+    asked_time: Annotated[
+        AwareDatetime | None,
+        Field(description="When the pods for this state were asked for; they must be Ready in time."),
+    ] = None
     step_time: Annotated[
         AwareDatetime | None, Field(description="When the step began first; its deadline counts from here.")
     ] = None

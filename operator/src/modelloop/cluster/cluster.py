@@ -90,7 +90,7 @@ class Cluster:
         held = self.cache.get(key)
         if held is not None and is_applied(body, held):
             return held
-        found = held or await self._find(key)
+        found = held or await self.find(key)
         if found is not None:
             _require_own(desired, found)
         answer = await self.client.apply(BY_KIND[kind], body)
@@ -110,15 +110,15 @@ class Cluster:
             answer = await self.client.create(BY_KIND[kind], key.namespace, with_applied_hash(desired))
             WRITES.labels(kind, "create").inc()
         except ConflictError:
-            found = await self._find(key)
+            found = await self.find(key)
             if found is None:
                 raise  # not this object, but the quota that counts it, was written by somebody else
             _require_own(desired, found)
             answer = found
         self.observe(kind, answer)
 
-    async def _find(self, key: Key) -> Object | None:
-        """An object that the cache doesn't hold: the watches tell of labelled ones only."""
+    async def find(self, key: Key) -> Object | None:
+        """Ask for an object that the cache may not hold: the watches tell of labelled ones only."""
         try:
             return await self.client.get(BY_KIND[key.kind], key.namespace, key.name)
         except NotFoundError:

@@ -23,6 +23,8 @@ def is_applied(desired: Object, observed: Object) -> bool:
     for key in ("annotations", "labels"):
         if not contains(observed["metadata"].get(key), desired["metadata"].get(key, {})):
             return False
+    if not set(desired["metadata"].get("finalizers", ())) <= set(observed["metadata"].get("finalizers", ())):
+        return False
     owners = {owner["uid"] for owner in observed["metadata"].get("ownerReferences", [])}
     if any(owner["uid"] not in owners for owner in desired["metadata"].get("ownerReferences", [])):
         return False

@@ -21,6 +21,7 @@ from modelloop.cluster.read import (
     read_origin,
     read_training,
 )
+from modelloop.cluster.removal import note_removal, tend_removals
 from modelloop.cluster.route import RouteTeller, read_route
 from modelloop.cluster.telemetry import RECONCILE_SECONDS, RECONCILES, RETRAIN_REQUESTS, RUNS, count_rollouts
 from modelloop.decide.analysis import CustomMeasurement
@@ -85,6 +86,8 @@ class Reconciler:
         started = time.perf_counter()
         outcome = "error"
         try:
+            if key.kind == "ModelTraining":
+                await tend_removals(self._cluster, key, self._settings)
             body = self._cluster.cache.get(key)
             if body is None or "deletionTimestamp" in body["metadata"]:
                 self._apply_errors.pop(key, None)
@@ -183,6 +186,8 @@ class Reconciler:
             RUNS.labels(status.history[0].verdict).inc()
 
         async def make() -> None:
+            # First: what isn't noted wouldn't be removed.
+            await note_removal(self._cluster, key, body, observed.spec)
             await self._tidy_jobs(key, plan)
             if status.run is not None and plan.job_wanted:
                 await self._ensure_store(key.namespace, status.run.storage.uri)

@@ -32,6 +32,8 @@ def slim(kind: str, body: Object) -> Object:
     }
     if "deletionTimestamp" in metadata:
         kept["deletionTimestamp"] = metadata["deletionTimestamp"]
+    if finalizers := metadata.get("finalizers"):
+        kept["finalizers"] = list(finalizers)
     if labels := metadata.get("labels"):
         kept["labels"] = dict(labels)
     if owners := metadata.get("ownerReferences"):

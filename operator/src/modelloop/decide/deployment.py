@@ -236,7 +236,7 @@ def _check_again(observed: ObservedDeployment, play: Play, now: datetime) -> tim
     if play.rollout is not None:
         moments = bake.next_times(observed.spec, play.rollout)
         if play.candidate is not None:
-            moments = rollout.next_times(observed.spec, play.rollout, play.candidate)
+            moments = rollout.next_times(observed.spec, play)
         waits += [moment - now for moment in moments]
     future = [wait for wait in waits if wait is not None and wait > timedelta(0)]
     if play.candidate is None or observed.apply_error:

@@ -64,7 +64,14 @@ class Play:
     def in_state(self, state: State, now: datetime, **fields: object) -> "Play":
         """With the rollout in another state, which begins now."""
         assert self.rollout is not None, "only a rollout has a state"
-        begin = {"state": state, "since": now, "paused": None, "paused_state": None, "pause_time": None}
+        begin = {
+            "state": state,
+            "since": now,
+            "asked_time": None,
+            "paused": None,
+            "paused_state": None,
+            "pause_time": None,
+        }
         return replace(self, rollout=self.rollout.model_copy(update=begin | fields))
 
     def with_rollout(self, **fields: object) -> "Play":

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from modelloop.api.common import parse_duration
-from modelloop.api.deployment import ModelDeploymentSpec, ServedVersion
+from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.api.rollout import ABORT, PAUSE, PROMOTE, RESUME, ROLLBACK, Result, RolloutStatus, Step
 from modelloop.decide.analysis import AnalysisOutcome
 from modelloop.decide.commands import Commands
@@ -149,14 +149,25 @@ def _make_ready(scene: Scene, play: Play) -> Play:
     # The Deployment's counts and the pods are told by different watches: what the pods say decides who is asked.
     if server is not None and server.is_complete and server.wanted >= size and server.ready > 0:
         return _go_on_ready(scene, play)
-    waited = scene.now - max(rollout.since, candidate.since)
-    if server is None or waited < parse_duration(spec.rollout.progress_deadline):
+    if server is not None and server.matches and rollout.asked_time is None:
+        # Not before: while nobody was there to ask for them, the pods weren't late.
+        play = play.with_rollout(asked_time=scene.now)
+    deadline = _ready_deadline(spec, play)
+    if server is None or deadline is None or scene.now < deadline:
         return play
     problem = find_server_problem(server) or find_crash(server, candidate.since - CLOCK_SKEW)
     cause = problem.message if problem is not None else "its pods aren't Ready"
     message = f"not ready {spec.rollout.progress_deadline} after it was made: {cause}"
     reason = problem.reason if problem is not None else Reason.DEADLINE_EXCEEDED
     return give_up(play, scene.target.template_hash, "Failed", reason, message, scene.now)
+
+
+def _ready_deadline(spec: ModelDeploymentSpec, play: Play) -> datetime | None:
+    """When the candidate's pods must be Ready; None while they haven't been asked for."""
+    candidate, rollout = play.candidate, play.rollout
+    if candidate is None or rollout is None or rollout.asked_time is None:
+        return None
+    return max(rollout.asked_time, candidate.since) + parse_duration(spec.rollout.progress_deadline)
 
 
 def _go_on_ready(scene: Scene, play: Play) -> Play:
@@ -355,14 +366,14 @@ def _better_than(rollout: RolloutStatus) -> tuple[str, ...]:
     return ("Successful", "Inconclusive") if rollout.paused == "Error" else ("Successful",)
 
 
-def next_times(
-    spec: ModelDeploymentSpec, rollout: RolloutStatus, candidate: ServedVersion | None
-) -> tuple[datetime, ...]:
+def next_times(spec: ModelDeploymentSpec, play: Play) -> tuple[datetime, ...]:
     """When a candidate's state may change by itself."""
+    rollout = play.rollout
+    assert rollout is not None, "only a rollout has times"
     state = rollout.state
     if state in ("Preparing", "Scaling", "Promoting"):
-        begun = rollout.since if candidate is None else max(rollout.since, candidate.since)
-        return (begun + parse_duration(spec.rollout.progress_deadline),)
+        deadline = _ready_deadline(spec, play)
+        return () if deadline is None else (deadline,)
     if state == "Failing":
         return (rollout.since + SILENCE_GRACE,)
     if state == "Paused":

@@ -3,7 +3,8 @@
 from modelkit.contract.files import run_id, version_name
 
 __all__ = [
-    "cron_job_name", "digest_label", "job_name", "monitor_account_name", "route_name", "run_id", "server_name",
+    "cron_job_name", "digest_label", "job_name", "monitor_account_name", "removal_name", "route_name", "run_id",
+    "server_name",
     "store_claim", "version_name", "worker_job_name",
 ]  # fmt: skip
 
@@ -23,6 +24,11 @@ def worker_job_name(job: str) -> str:
 def digest_label(digest: str) -> str:
     """The first 16 hex digits of a digest: fits a label and tells versions apart."""
     return digest.removeprefix("sha256:")[:16]
+
+
+def removal_name(training: str, uid: str) -> str:
+    """Name of the note that a training's versions go with it, and of the Job that removes them."""
+    return f"{training}-{run_id(uid, 0)}-r"
 
 
 def server_name(deployment: str, digest: str) -> str:

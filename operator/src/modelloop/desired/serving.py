@@ -21,6 +21,11 @@ from modelloop.api.serving import Capture, Limits
 from modelloop.desired.workload import PUBLIC_KEY, KeyFile, SecretFolder, parse_quantity, store_uri
 
 _DRAIN_SECONDS = 5
+_GRPC_AGE_SECONDS = 7
+"""With gRPC's spread less than bake.MIN_BAKE: when a version that was taken back goes, nobody is connected to its pods
+any more. A TLS handshake so often costs nothing that one would notice."""
+_GRPC_LEAVE_SECONDS = 9
+"""Until clients of gRPC have gone: the age, gRPC's spread of it and a second without calls."""
 _FLUSH_SECONDS = 25
 """For the last captures, after the last answer."""
 _CERTIFICATE, _PRIVATE_KEY = "tls.crt", "tls.key"
@@ -42,6 +47,7 @@ def build_server_config(
         limits=limits,
         batching=BatchingConfig(max_rows=spec.batching.max_rows),
         drain_seconds=_DRAIN_SECONDS,
+        grpc_age_seconds=_GRPC_AGE_SECONDS,
         public_key=None if find_key(spec, version) is None else PUBLIC_KEY,
         tls=None
         if spec.tls is None
@@ -147,8 +153,8 @@ def build_spread(spec: ModelDeploymentSpec, selector: dict[str, str]) -> dict[st
 
 
 def grace_seconds(spec: ModelDeploymentSpec) -> int:
-    """How long a pod may take to end: draining, the longest inference, and the last captures."""
-    return _DRAIN_SECONDS + math.ceil(_seconds(spec.limits.inference_timeout)) + _FLUSH_SECONDS
+    """How long a pod may take to end: draining, clients that go, the longest inference, and the last captures."""
+    return _DRAIN_SECONDS + _GRPC_LEAVE_SECONDS + math.ceil(_seconds(spec.limits.inference_timeout)) + _FLUSH_SECONDS
 
 
 def _bytes(quantity: int | str) -> int:

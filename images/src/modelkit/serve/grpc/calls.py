@@ -5,6 +5,7 @@ that doesn't come is cut off after its time, and large ones are parsed on a thre
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -116,6 +117,8 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._metrics = service.metrics
         self._is_closing = asyncio.Event()
         self._watchers = 0
+        self.last_call = -math.inf
+        """When somebody called last, on time.monotonic's clock; asking for the health doesn't count."""
         self._handlers = {
             path: grpc.stream_unary_rpc_method_handler(partial(self._handle, method))
             for path, method in self._build_methods().items()
@@ -124,6 +127,8 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, handler_call_details: Any) -> Any:
         """The handler of a call's method."""
+        if not handler_call_details.method.startswith(f"/{HEALTH}/"):
+            self.last_call = time.monotonic()
         return self._handlers.get(handler_call_details.method)
 
     def close(self) -> None:

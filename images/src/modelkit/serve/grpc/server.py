@@ -2,11 +2,16 @@
 
 It ends as that does: while the pod drains, calls are answered; then clients are told to go elsewhere (GOAWAY), what is
 in flight is finished, and the rest is ended.
+
+A call that comes in the moment in which a gRPC server stops is CANCELLED, while none is lost when a connection ends
+by its age. So connections are short-lived, and a server that stops waits until its clients have gone by themselves.
 """
 
+import asyncio
 import errno
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,16 +31,21 @@ _MAX_STREAMS = 128
 """Calls at once on one connection; further ones wait at the client."""
 _MAX_CALLS = 4096
 """Calls at once on all connections, with those whose message hasn't come yet."""
-_AGE_SECONDS = 600
-"""Clients that keep a connection for ever would never see a pod that was added; gRPC spreads the ends by 10 %."""
+_AGE_SPREAD = 0.1
+"""gRPC's own, so that connections that were made at once don't end at once."""
+_QUIET_SECONDS = 1.0
+"""Without a call for so long, nobody is likely to call in the moment of the stop."""
+_LOOK_SECONDS = 0.05
 _PING_SECONDS = 10
 """Clients that ping more often than this are sent away."""
 _PING_STRIKES = 2
 
 
-def build_options(limits: LimitsConfig) -> list[tuple[str, int]]:
-    """gRPC's channel arguments for `limits`."""
+def build_options(limits: LimitsConfig, age_seconds: float | None) -> list[tuple[str, int]]:
+    """gRPC's channel arguments for `limits`; connections end after about `age_seconds`."""
+    age = [] if age_seconds is None else [("grpc.max_connection_age_ms", _milliseconds(age_seconds))]
     return [
+        *age,
         ("grpc.max_receive_message_length", limits.max_body_bytes + _MESSAGE_BYTES),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", limits.max_header_bytes),
@@ -43,7 +53,6 @@ def build_options(limits: LimitsConfig) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", _MAX_STREAMS),
         ("grpc.max_allowed_incoming_connections", limits.max_connections),
         ("grpc.server_handshake_timeout_ms", _milliseconds(limits.header_seconds)),
-        ("grpc.max_connection_age_ms", _milliseconds(_AGE_SECONDS)),
         ("grpc.max_connection_age_grace_ms", _milliseconds(limits.body_seconds + limits.inference_seconds)),
         ("grpc.keepalive_time_ms", _milliseconds(KEEP_ALIVE_SECONDS)),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -57,12 +66,18 @@ def build_options(limits: LimitsConfig) -> list[tuple[str, int]]:
 class GrpcServer:
     """A companion of the REST server (see server.Companion)."""
 
-    def __init__(self, calls: Calls, limits: LimitsConfig, tls: TlsConfig | None, port: int) -> None:
-        """Port 0 takes a free one. Raises RefusedError for a certificate that can't be used."""
+    def __init__(
+        self, calls: Calls, limits: LimitsConfig, tls: TlsConfig | None, port: int, *, age_seconds: float | None = None
+    ) -> None:
+        """Port 0 takes a free one; for `age_seconds` see ServerConfig.grpc_age_seconds.
+
+        Raises RefusedError for a certificate that can't be used.
+        """
         self.port = port
         """Where it listens, once it does."""
         self._calls = calls
-        self._options = build_options(limits)
+        self._age_seconds = age_seconds
+        self._options = build_options(limits, age_seconds)
         self._credentials = None if tls is None else _build_credentials(KeyPair(tls))
         self._server: Any = None
 
@@ -82,9 +97,17 @@ class GrpcServer:
         self._server = server
 
     async def wait_closed(self, seconds: float) -> None:
-        """Take no new calls, finish what is in flight, end the rest after `seconds`."""
+        """Let clients go elsewhere, take no new calls, finish what is in flight, end the rest after `seconds`."""
+        if self._age_seconds is not None:
+            await self._wait_quiet(self._age_seconds * (1 + _AGE_SPREAD) + _QUIET_SECONDS)
         self._calls.close()
         await self._server.stop(seconds)
+
+    async def _wait_quiet(self, seconds: float) -> None:
+        """Until nobody calls any more; at most so long that every connection has ended by its age."""
+        end = time.monotonic() + seconds
+        while (now := time.monotonic()) < end and now - self._calls.last_call < _QUIET_SECONDS:
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 class KeyPair:
