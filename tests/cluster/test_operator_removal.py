@@ -15,6 +15,8 @@ from tests.cluster.cluster_node import Node, Program, environment_of, failed, ru
 from tests.cluster.cluster_operator import OperatorProcess
 
 Operators = Callable[..., OperatorProcess]
+GC_SECONDS = 60
+"""The garbage collector of a new control plane looks for new kinds every half minute."""
 
 
 @pytest.fixture
@@ -53,14 +55,18 @@ def test_a_deleted_training_goes_at_once_and_its_versions_after_it(
     if state == "down":
         wait_for(lambda: "deletionTimestamp" in (note(api, namespace, uid) or {})["metadata"], what="the note's end")
         operator()
-    (pod,) = wait_for(lambda: removal_pods(api, namespace), 40, what="the pod that removes")
+    (pod,) = wait_for(lambda: removal_pods(api, namespace), GC_SECONDS, what="the pod that removes")
     config = loads(RemovalConfig, environment_of(pod)[CONFIG])
     assert (config.namespace, config.name, config.uid, config.keep_versions) == (namespace, NAME, uid, ())
     assert note(api, namespace, uid) is not None, "it stays until the versions are gone"
     node.play(namespace, containers())
     api.delete("Pod", namespace, pod["metadata"]["name"])
-    wait_for(lambda: note(api, namespace, uid) is None, 40, what="the end of the note")
-    wait_for(lambda: not api.list("Job", namespace) and not removal_pods(api, namespace), 40, what="the end of its Job")
+    wait_for(lambda: note(api, namespace, uid) is None, GC_SECONDS, what="the end of the note")
+    wait_for(
+        lambda: not api.list("Job", namespace) and not removal_pods(api, namespace),
+        GC_SECONDS,
+        what="the end of its Job",
+    )
 
 
 def test_versions_that_a_deployment_names_are_kept(
@@ -71,7 +77,7 @@ def test_versions_that_a_deployment_names_are_kept(
     wait_for(lambda: is_ready(api.get("ModelDeployment", namespace, NAME)), what="a served version")
     node.play(namespace, waits(containers()))
     api.delete("ModelTraining", namespace, NAME)
-    (pod,) = wait_for(lambda: removal_pods(api, namespace), 40, what="the pod that removes")
+    (pod,) = wait_for(lambda: removal_pods(api, namespace), GC_SECONDS, what="the pod that removes")
     assert loads(RemovalConfig, environment_of(pod)[CONFIG]).keep_versions == (version_name(uid, 1),)
 
 
@@ -91,7 +97,7 @@ def test_without_the_policy_nothing_is_noted_and_taking_it_back_removes_nothing(
     api.patch("ModelTraining", namespace, NAME, {"spec": {"deletionPolicy": "Retain"}})
     wait_for(lambda: note(api, namespace, uid) is None, what="the end of the note")
     api.delete("ModelTraining", namespace, NAME)
-    wait_for(lambda: not api.list("Job", namespace), what="the end of the run's Job")
+    wait_for(lambda: not api.list("Job", namespace), GC_SECONDS, what="the end of the run's Job")
     assert removal_pods(api, namespace) == []
 
 
@@ -100,7 +106,7 @@ def test_a_namespace_that_is_deleted_is_not_held_up(
 ) -> None:
     _, uid = trained
     api.delete("Namespace", None, namespace)
-    wait_for(lambda: note(api, namespace, uid) is None, 40, what="the end of the note")
+    wait_for(lambda: note(api, namespace, uid) is None, GC_SECONDS, what="the end of the note")
     assert removal_pods(api, namespace) == []
 
 
@@ -114,9 +120,9 @@ def test_a_removal_that_failed_is_tried_again(
 
     node.play(namespace, fails)
     api.delete("ModelTraining", namespace, NAME)
-    wait_for(lambda: len(removal_pods(api, namespace)) >= 2, 60, what="a second attempt")
+    wait_for(lambda: len(removal_pods(api, namespace)) >= 2, GC_SECONDS, what="a second attempt")
     assert note(api, namespace, uid) is not None
     # As when its time is over.
     api.delete("Job", namespace, removal_name(NAME, uid))
     node.play(namespace, containers())
-    wait_for(lambda: note(api, namespace, uid) is None, 60, what="the end of the note")
+    wait_for(lambda: note(api, namespace, uid) is None, GC_SECONDS, what="the end of the note")
