@@ -53,7 +53,9 @@ def test_a_deleted_training_goes_at_once_and_its_versions_after_it(
     api.delete("ModelTraining", namespace, NAME)
     assert api.find("ModelTraining", namespace, NAME) is None, "nothing holds the training"
     if state == "down":
-        wait_for(lambda: "deletionTimestamp" in (note(api, namespace, uid) or {})["metadata"], what="the note's end")
+        wait_for(
+            lambda: "deletionTimestamp" in (note(api, namespace, uid) or {})["metadata"], GC_SECONDS, what="its end"
+        )
         operator()
     (pod,) = wait_for(lambda: removal_pods(api, namespace), GC_SECONDS, what="the pod that removes")
     config = loads(RemovalConfig, environment_of(pod)[CONFIG])
