@@ -86,16 +86,17 @@ class Reconciler:
         started = time.perf_counter()
         outcome = "error"
         try:
-            if key.kind == "ModelTraining":
-                await tend_removals(self._cluster, key, self._settings)
+            is_refused = key.kind == "ModelTraining" and await tend_removals(self._cluster, key, self._settings)
             body = self._cluster.cache.get(key)
             if body is None or "deletionTimestamp" in body["metadata"]:
                 self._apply_errors.pop(key, None)
                 self._teller.forget(key)
                 outcome = "gone"
-                return None
+                return APPLY_RETRY if is_refused else None
             again = await self._passes[key.kind](key, body)
             outcome = "done"
+            if is_refused:
+                again = APPLY_RETRY if again is None else min(again, APPLY_RETRY)
             return again
         except ConflictError:
             # The cache holds the newer state by now; look at it.

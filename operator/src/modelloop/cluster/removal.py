@@ -12,7 +12,7 @@ from modelloop.desired import names
 from modelloop.desired.labels import COMPONENT, REMOVAL, VERSIONS_FINALIZER
 from modelloop.desired.removal import NOTE, RemovalNote, build_removal_job, build_removal_note
 from modelloop.desired.workload import WorkloadSettings
-from modelloop.errors import ForbiddenError
+from modelloop.errors import ForbiddenError, InvalidError
 
 _TERMINATING = "because it is being terminated"
 """In what the API server says of an object for a namespace that is being deleted."""
@@ -32,11 +32,20 @@ async def note_removal(cluster: Cluster, key: Key, body: Object, spec: ModelTrai
         await cluster.delete("ConfigMap", key.namespace, names.removal_name(key.name, uid))
 
 
-async def tend_removals(cluster: Cluster, key: Key, settings: WorkloadSettings) -> None:
-    """Bring what deleted trainings of a name have left one step closer to its end. Cheap when there is nothing."""
+async def tend_removals(cluster: Cluster, key: Key, settings: WorkloadSettings) -> bool:
+    """Bring what deleted trainings of a name have left one step closer to its end. Cheap when there is nothing.
+
+    Says whether the API server refused something: then it is to be tried again.
+    """
+    is_refused = False
     for note in cluster.cache.children(key, "ConfigMap"):
-        if "deletionTimestamp" in note["metadata"] and VERSIONS_FINALIZER in note["metadata"].get("finalizers", ()):
-            await _tend(cluster, key, note, settings)
+        if "deletionTimestamp" in note["metadata"] and "finalizers" in note["metadata"]:
+            try:
+                await _tend(cluster, key, note, settings)
+            except (ForbiddenError, InvalidError) as exc:
+                logger.warning("versions can't be removed yet", extra={"key": str(key), "error": str(exc)})
+                is_refused = True
+    return is_refused
 
 
 async def _tend(cluster: Cluster, key: Key, body: Object, settings: WorkloadSettings) -> None:
@@ -62,7 +71,8 @@ async def _tend(cluster: Cluster, key: Key, body: Object, settings: WorkloadSett
             logger.warning("the namespace ends before its versions are removed", extra={"key": str(key)})
             step = "Forget"
     if step == "Forget":
-        await cluster.patch("ConfigMap", key.namespace, name, {"metadata": {"finalizers": None}})
+        others = [other for other in body["metadata"]["finalizers"] if other != VERSIONS_FINALIZER]
+        await cluster.patch("ConfigMap", key.namespace, name, {"metadata": {"finalizers": others}})
 
 
 def _observe(cache: Cache, key: Key, body: Object, note: RemovalNote) -> ObservedNote:

@@ -12,6 +12,7 @@ from modelloop.desired.labels import (
     ROUTE_REVISION_ANNOTATION,
     RUN_ANNOTATION,
     TEMPLATE_HASH_ANNOTATION,
+    VERSIONS_FINALIZER,
 )
 
 Object = dict[str, Any]
@@ -32,8 +33,8 @@ def slim(kind: str, body: Object) -> Object:
     }
     if "deletionTimestamp" in metadata:
         kept["deletionTimestamp"] = metadata["deletionTimestamp"]
-    if finalizers := metadata.get("finalizers"):
-        kept["finalizers"] = list(finalizers)
+    if VERSIONS_FINALIZER in metadata.get("finalizers", ()):
+        kept["finalizers"] = list(metadata["finalizers"])
     if labels := metadata.get("labels"):
         kept["labels"] = dict(labels)
     if owners := metadata.get("ownerReferences"):
