@@ -7,7 +7,7 @@ import pytest
 
 from modelloop.decide.reasons import Reason
 from modelloop.decide.rollout import SILENCE_GRACE
-from tests.unit.operator_tests.operator_states import SECOND
+from tests.unit.operator_tests.operator_states import SECOND, digest_of
 from tests.unit.operator_tests.rollout_world import Behaviour, RolloutWorld, begin, canary, last, stable, state, told
 
 
@@ -224,3 +224,15 @@ def test_an_operator_that_was_away_before_it_asked_for_pods_gives_them_their_tim
     world.make(2, "starting")
     world.run_until_over(1200)
     assert last(world)[:2] == (2, "Failed" if phase == "Preparing" else "RolledBack")
+
+
+def test_a_candidate_that_the_api_server_refuses_for_ever_is_given_up() -> None:
+    world = canary(progressDeadline="40s")
+    world.apply_error = "exceeded quota: pods"
+    world.champion = 2
+    world.run(39, settle=False)
+    assert (state(world), stable(world)) == ("Preparing", 1)
+    world.run(2, settle=False)
+    assert last(world) == (2, "Failed", "ApplyFailed")
+    assert "exceeded quota: pods" in world.status.history[0].message
+    assert [entry.digest for entry in world.status.failed] == [digest_of(2)]

@@ -163,6 +163,7 @@ def _scene(observed: ObservedDeployment, play: Play, commands: Commands, now: da
     server = find_server(observed, play.candidate)
     left = bake.move_left(play, now, is_selected=is_selected(observed, play))
     return Scene(
+        apply_error=observed.apply_error,
         spec=observed.spec,
         target=target,
         server=server if server is not None and server.template_hash == target.template_hash else None,

@@ -20,7 +20,7 @@ from modelloop.decide.analysis import AnalysisOutcome
 from modelloop.decide.commands import Commands
 from modelloop.decide.looks import Evidence, look, next_look
 from modelloop.decide.play import Play
-from modelloop.decide.pods import is_refusal
+from modelloop.decide.pods import Problem, is_refusal
 from modelloop.decide.reasons import Reason
 from modelloop.decide.servers import ObservedServer, Target, find_crash, find_server_problem
 from modelloop.decide.shares import candidate_size, find_step, shares_of, steps_of
@@ -43,6 +43,8 @@ class Scene:
     """The candidate's; None while there is none of this template."""
     evidence: Evidence
     commands: Commands
+    apply_error: str
+    """What the API server refused last; empty: nothing."""
     is_settled: bool
     """The last promotion is through: the Service's endpoints have followed."""
     now: datetime
@@ -149,13 +151,16 @@ def _make_ready(scene: Scene, play: Play) -> Play:
     # The Deployment's counts and the pods are told by different watches: what the pods say decides who is asked.
     if server is not None and server.is_complete and server.wanted >= size and server.ready > 0:
         return _go_on_ready(scene, play)
-    if server is not None and server.matches and rollout.asked_time is None:
+    is_asked = (server is not None and server.matches) or scene.apply_error
+    if is_asked and rollout.asked_time is None:
         # Not before: while nobody was there to ask for them, the pods weren't late.
         play = play.with_rollout(asked_time=scene.now)
     deadline = _ready_deadline(spec, play)
-    if server is None or deadline is None or scene.now < deadline:
+    if deadline is None or scene.now < deadline:
         return play
     problem = find_server_problem(server) or find_crash(server, candidate.since - CLOCK_SKEW)
+    if problem is None and (server is None or not server.matches) and scene.apply_error:
+        problem = Problem(reason=Reason.APPLY_FAILED, message=scene.apply_error)
     cause = problem.message if problem is not None else "its pods aren't Ready"
     message = f"not ready {spec.rollout.progress_deadline} after it was made: {cause}"
     reason = problem.reason if problem is not None else Reason.DEADLINE_EXCEEDED
