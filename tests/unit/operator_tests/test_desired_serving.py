@@ -72,9 +72,9 @@ def test_columns_are_dropped_or_hashed_and_the_key_is_a_file() -> None:
 
 
 def test_the_grace_period_is_long_enough_for_the_longest_inference() -> None:
-    assert pod()["terminationGracePeriodSeconds"] == 60
-    assert pod(limits={"inferenceTimeout": "5m"})["terminationGracePeriodSeconds"] == 330
-    assert pod(limits={"inferenceTimeout": "1ms"})["terminationGracePeriodSeconds"] == 31
+    assert pod()["terminationGracePeriodSeconds"] == 69
+    assert pod(limits={"inferenceTimeout": "5m"})["terminationGracePeriodSeconds"] == 339
+    assert pod(limits={"inferenceTimeout": "1ms"})["terminationGracePeriodSeconds"] == 40
 
 
 # -- Secrets --------------------------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ CHANGES: dict[type, dict[str, tuple[str, Any]]] = {
         "suspend": ("nothing", True),
         "approval": ("nothing", "Manual"),
         "history_limit": ("nothing", 3),
+        "deletion_policy": ("nothing", "Delete"),
         "budget": ("nothing", {"cpuHours": 1}),
         "costs": ("nothing", {"wattsPerCpu": 5}),
     },
