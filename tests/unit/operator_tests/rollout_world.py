@@ -59,6 +59,7 @@ class RolloutWorld(DeploymentWorld):
     """Requests a second."""
     behaviours: dict[int, Behaviour] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    alarms: dict[str, str] = field(default_factory=dict)
     custom: dict[str, CustomMeasurement] = field(default_factory=dict)
     history: tuple[int, ...] = ()
     plan: DeploymentPlan | None = None
@@ -72,6 +73,7 @@ class RolloutWorld(DeploymentWorld):
         return replace(
             super().observe(),
             annotations=self.annotations,
+            alarms=self.alarms,
             reports=self._reports(),
             custom=self.custom,
             fallback=self._fallback(),

@@ -11,8 +11,7 @@ from modelloop.decide.bake import MIN_BAKE
 from modelloop.decide.conditions import find_condition
 from modelloop.decide.reasons import ConditionType
 from tests.unit.operator_tests.operator_states import digest_of
-from tests.unit.operator_tests.rollout_world import Behaviour, RolloutWorld, canary
-from tests.unit.operator_tests.test_decide_rollout import begin, last, stable, state
+from tests.unit.operator_tests.rollout_world import Behaviour, RolloutWorld, begin, canary, last, stable, state
 
 
 def baking(**fields: object) -> RolloutWorld:
@@ -79,6 +78,17 @@ def test_a_crash_in_the_bake_time_is_one() -> None:
     world.servers[name] = replace(server, pods=(dead, *server.pods[1:]))
     world.reconcile()
     assert (stable(world), last(world)) == (1, (2, "RolledBack", "Exited"))
+
+
+def test_a_monitors_alarm_in_the_bake_time_takes_the_version_back() -> None:
+    world = baking()
+    world.alarms[digest_of(1)] = "ModelMonitor 'drift': Drift breached in 2 windows"
+    world.run(2)
+    assert stable(world) == 2, "that was said of another version"
+    world.alarms[digest_of(2)] = "ModelMonitor 'drift': Drift breached in 2 windows"
+    world.run(1)
+    assert (stable(world), state(world), last(world)) == (1, "RollingBack", (2, "RolledBack", "Breached"))
+    assert "ModelMonitor 'drift'" in world.status.history[0].message
 
 
 def test_a_further_pod_that_can_not_start_takes_nothing_back() -> None:

@@ -1,90 +1,20 @@
 """When a monitor asks for a retrain, and how often."""
 
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelloop.api.monitor import Check, ModelMonitorSpec, ModelMonitorStatus, Window
+from modelloop.api.monitor import Check, Window
 from modelloop.decide.conditions import find_condition
-from modelloop.decide.monitor import MonitorPlan, ObservedModel, ObservedMonitor, decide_monitor
-from modelloop.decide.pods import ObservedPod
 from modelloop.decide.reasons import ConditionType
-from tests.unit.operator_tests.operator_states import NOW, digest_of, monitor_spec, pod, served, window
+from modelloop.decide.retrain import ObservedModel
+from tests.unit.operator_tests.monitor_world import MonitorWorld, alarmed, condition, retraining
+from tests.unit.operator_tests.operator_states import NOW, digest_of, monitor_spec, pod, window
 
 HOUR = timedelta(hours=1)
-
-
-@dataclass
-class MonitorWorld:
-    """A monitor, the deployment that it watches and the training behind it."""
-
-    spec: ModelMonitorSpec = field(default_factory=monitor_spec)
-    status: ModelMonitorStatus = field(default_factory=ModelMonitorStatus)
-    model: ObservedModel | None = field(
-        default_factory=lambda: ObservedModel(
-            deployment="cancer", training="cancer", digest=digest_of(1), champion_digest=digest_of(1)
-        )
-    )
-    missing: str = ""
-    pods: tuple[ObservedPod, ...] = ()
-    scheduled: bool = True
-    apply_error: str = ""
-    now: datetime = NOW
-    plans: list[MonitorPlan] = field(default_factory=list)
-
-    def observe(self) -> ObservedMonitor:
-        return ObservedMonitor(
-            name="drift",
-            generation=1,
-            spec=self.spec,
-            status=self.status,
-            model=self.model,
-            stable=served(1),
-            missing=self.missing,
-            scheduled=self.scheduled,
-            pods=self.pods,
-            apply_error=self.apply_error,
-        )
-
-    def reconcile(self) -> MonitorPlan:
-        plan = decide_monitor(self.observe(), self.now)
-        self.plans.append(plan)
-        # As the API server would: what doesn't fit the schema is refused.
-        text = plan.status.model_dump_json(by_alias=True, exclude_none=True)
-        self.status = ModelMonitorStatus.model_validate_json(text)
-        return plan
-
-    def look(self, *windows: Window) -> MonitorPlan:
-        """The monitor's pod writes windows, and a pass follows."""
-        ends = {item.end: item for item in (*self.status.windows, *windows)}
-        kept = tuple(ends[end] for end in sorted(ends))[-10:]
-        self.status = self.status.model_copy(update={"windows": kept})
-        return self.reconcile()
-
-    def answer(self, *, running: bool = False) -> None:
-        """The training takes the latest request up."""
-        assert self.model is not None
-        assert self.status.retrain is not None
-        self.model = replace(self.model, handled_id=self.status.retrain.id, training_running=running)
-
-
-def alarmed(**fields: object) -> MonitorWorld:
-    world = MonitorWorld(**fields)  # type: ignore[arg-type]
-    world.look(window(-30), window(-15))
-    return world
-
-
-def retraining(world: MonitorWorld) -> tuple[str, str, str]:
-    return condition(world, ConditionType.RETRAINING)
-
-
-def condition(world: MonitorWorld, type_: ConditionType) -> tuple[str, str, str]:
-    found = find_condition(world.status.conditions, type_)
-    assert found is not None
-    return found.status, found.reason, found.message
 
 
 def test_two_breached_windows_of_three_ask_for_one_retrain() -> None:
@@ -171,7 +101,7 @@ def test_without_labels_nothing_is_asked_and_the_message_says_what_to_send() -> 
 
 
 def test_within_the_cooldown_nothing_is_asked_and_the_monitor_looks_again_after_it() -> None:
-    world = alarmed()
+    world = alarmed(spec=monitor_spec(retrain={"requireNewLabels": False}))
     world.answer()
     world.now += HOUR / 2
     plan = world.look(window(30))
@@ -298,16 +228,6 @@ def test_messages_of_any_length_fit_the_status(length: int) -> None:
     world.apply_error = text
     world.reconcile()
     assert all(len(item.message) <= 2048 for item in world.status.conditions)
-
-
-def test_a_storm_of_alarms_is_bounded_by_the_cooldown() -> None:
-    world = MonitorWorld()
-    for minutes in range(0, 24 * 60, 5):
-        world.now = NOW + timedelta(minutes=minutes)
-        world.look(window(minutes))
-        if world.status.retrain is not None:
-            world.answer()
-    assert world.status.retrains == 24
 
 
 WINDOWS = st.lists(

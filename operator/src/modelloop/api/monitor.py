@@ -59,11 +59,28 @@ class Alarm(ApiModel):
 
     breaches: Annotated[int, Field(ge=1, le=10)] = 2
     windows: Annotated[int, Field(ge=1, le=10)] = 3
+    recovery: Annotated[
+        int, Field(ge=1, le=10, description="Windows in a row without a breach after which a retrain has helped.")
+    ] = 1
+
+
+class RetrainBudget(ApiModel):
+    """How often a model may be retrained for alarms, whichever of its monitors asks."""
+
+    runs: Annotated[int, Field(ge=1, le=100)] = 6
+    window: Annotated[Duration, Field(description="Requests of the last such time count.")] = "24h"
 
 
 class Retrain(ApiModel):
     """What an alarm leads to."""
 
+    mode: Annotated[
+        Literal["Automatic", "Suggest"],
+        Field(
+            description="Suggest: an alarm is told by an Event and the condition Retraining, and the annotation "
+            "`modelloop.dev/retrain` on the ModelMonitor, with any new value, has it done."
+        ),
+    ] = "Automatic"
     checks: Annotated[
         tuple[Literal["Drift", "Quality"], ...],
         Field(
@@ -85,7 +102,31 @@ class Retrain(ApiModel):
         int,
         Field(ge=1, le=1_000_000, description="Labelled rows a window must hold before a retrain makes sense."),
     ] = 30
+    require_new_labels: Annotated[
+        bool,
+        Field(
+            description="After a retrain that made no better version, the newest window must begin after the rows that "
+            "it learned from: the same rows would teach the same."
+        ),
+    ] = True
     cooldown: Annotated[Duration, Field(description="Least time between two retrains.")] = "1h"
+    budget: RetrainBudget = RetrainBudget()
+    give_up_after: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="After so many retrains in a row that no recovery followed, none is asked for any more: until "
+            "one does, the spec is changed, or a person asks.",
+        ),
+    ] = 3
+    during_bake: Annotated[
+        Literal["Rollback", "Retrain"],
+        Field(
+            description="What an alarm of a version leads to whose predecessor is still kept warm. Rollback: that one "
+            "serves again."
+        ),
+    ] = "Rollback"
 
 
 class ModelMonitorSpec(ApiModel):
@@ -175,6 +216,14 @@ class RetrainRequest(ApiModel):
     policy: Literal["Append", "Window"]
 
 
+class RollbackRequest(ApiModel):
+    """A request to the deployment to go back to the version before one in its bake time."""
+
+    digest: Annotated[str, Field(max_length=80, description="Of the version that raised the alarm.")]
+    reason: Annotated[str, Field(max_length=1024)]
+    time: AwareDatetime
+
+
 class ModelMonitorStatus(ApiModel):
     """What was seen and what was asked for."""
 
@@ -190,4 +239,17 @@ class ModelMonitorStatus(ApiModel):
     ] = ()
     retrain: Annotated[RetrainRequest | None, Field(description="The latest request.")] = None
     retrains: Annotated[int, Field(ge=0, description="Number of requests so far.")] = 0
+    request_times: Annotated[
+        tuple[AwareDatetime, ...], Field(max_length=100, description="Of the latest requests, newest last.")
+    ] = ()
+    fruitless: Annotated[
+        int, Field(ge=0, description="Retrains asked for in a row that no recovery has followed so far.")
+    ] = 0
+    suggested: Annotated[
+        str, Field(max_length=256, description="Id that the suggested retrain would have; mode Suggest.")
+    ] = ""
+    handled_token: Annotated[
+        str, Field(max_length=256, description="Last value of modelloop.dev/retrain that was answered.")
+    ] = ""
+    rollback: Annotated[RollbackRequest | None, Field(description="The latest request to the deployment.")] = None
     last_window_time: AwareDatetime | None = None

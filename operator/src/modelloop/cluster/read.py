@@ -12,9 +12,9 @@ from modelloop.cluster.equality import is_applied, with_applied_hash
 from modelloop.cluster.parse import Object, is_owned_by, parse_job, parse_pod, parse_server
 from modelloop.cluster.targets import read_fallback, read_target, training_key
 from modelloop.decide.deployment_state import ObservedDeployment
-from modelloop.decide.monitor import ObservedModel, ObservedMonitor
 from modelloop.decide.play import Play
 from modelloop.decide.retention import decide_kept_versions
+from modelloop.decide.retrain import ObservedModel, ObservedMonitor, OtherMonitor
 from modelloop.decide.runs import ObservedJob, ObservedTraining, RetrainWish, ScrapedProgress
 from modelloop.decide.schedule import find_schedule_problem
 from modelloop.decide.servers import ObservedServer
@@ -24,6 +24,7 @@ from modelloop.desired.labels import (
     APPROVE_ANNOTATION,
     COMPONENT,
     DIGEST,
+    RETRAIN_ANNOTATION,
     REVISION,
     ROLLOUT_ANNOTATIONS,
     RUN_ANNOTATION,
@@ -35,6 +36,7 @@ from modelloop.desired.workload import WorkloadSettings
 
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 MAX_REVISION = 256
+_MAX_TOKEN = 100
 
 
 def read_training(
@@ -165,12 +167,23 @@ def read_deployment(
         address=service_address(spec, namespace=key.namespace, name=key.name),
         apply_error=apply_error,
         annotations=commands,
+        alarms=_read_alarms(cache, key),
     )
 
 
 def _read_server(server: Object, pods: list[Object], desired: Object | None) -> ObservedServer:
     matches = desired is None or is_applied(with_applied_hash(desired), server)
     return parse_server(server, pods, matches=matches)
+
+
+def _read_alarms(cache: Cache, key: Key) -> dict[str, str]:
+    """What monitors say against versions of a ModelDeployment, by digest."""
+    found = {}
+    for monitor in cache.children(key, "ModelMonitor"):
+        request = ModelMonitorStatus.model_validate(monitor.get("status") or {}).rollback
+        if request is not None:
+            found[request.digest] = f"ModelMonitor {monitor['metadata']['name']!r}: {request.reason}"
+    return found
 
 
 def _may_go_back(status: ModelDeploymentStatus, commands: Mapping[str, str]) -> bool:
@@ -197,7 +210,8 @@ def read_monitor(cache: Cache, key: Key, body: Object, apply_error: str) -> Obse
             "or correct the name"
         )
     else:
-        stable = ModelDeploymentStatus.model_validate(deployment.get("status") or {}).stable
+        deployed = ModelDeploymentStatus.model_validate(deployment.get("status") or {})
+        stable, rollout = deployed.stable, deployed.rollout
         owner = training_key(key, ModelDeploymentSpec.model_validate(deployment["spec"]))
         training = None if owner is None else cache.get(owner)
         training_status = ModelTrainingStatus.model_validate((training or {}).get("status") or {})
@@ -210,6 +224,8 @@ def read_monitor(cache: Cache, key: Key, body: Object, apply_error: str) -> Obse
             champion_digest=champion.digest if champion is not None else None,
             handled_id=handled.get(f"monitor/{key.name}", ""),
             training_running=training_status.run is not None,
+            is_baking=rollout is not None and rollout.state == "Baking" and deployed.previous is not None,
+            others=() if owner is None else _read_others(cache, key, owner, handled),
         )
     cron_job = cache.get(Key("CronJob", key.namespace, cron_job_name(key.name)))
     return ObservedMonitor(
@@ -223,4 +239,19 @@ def read_monitor(cache: Cache, key: Key, body: Object, apply_error: str) -> Obse
         scheduled=cron_job is not None and is_owned_by(cron_job, body),
         pods=tuple(parse_pod(pod) for pod in cache.children(key, "Pod")),
         apply_error=apply_error,
+        token=(body["metadata"].get("annotations") or {}).get(RETRAIN_ANNOTATION, "").strip()[:_MAX_TOKEN],
     )
+
+
+def _read_others(cache: Cache, key: Key, training: Key, handled: Mapping[str, str]) -> tuple[OtherMonitor, ...]:
+    """The other monitors that have asked a training."""
+    found = []
+    for monitor in cache.children(training, "ModelMonitor"):
+        name = monitor["metadata"]["name"]
+        status = ModelMonitorStatus.model_validate(monitor.get("status") or {})
+        if name != key.name and status.retrain is not None and status.retrain.training == training.name:
+            is_handled = handled.get(f"monitor/{name}") == status.retrain.id
+            found.append(
+                OtherMonitor(name=name, request=status.retrain, is_handled=is_handled, times=status.request_times)
+            )
+    return tuple(found)

@@ -28,6 +28,8 @@ class BakeScene:
     is_selected: bool
     """The Service selects the stable version."""
     evidence: Evidence
+    alarm: str
+    """What a monitor says against the stable version; empty: nothing."""
     commands: Commands
     now: datetime
 
@@ -84,6 +86,8 @@ def _watch(scene: BakeScene, play: Play) -> Play:
     crash = find_crash(scene.stable, play.rollout.since)
     if crash is not None:
         return _take_back(scene, play, "RolledBack", crash.reason, crash.message)
+    if scene.alarm:
+        return _take_back(scene, play, "RolledBack", Reason.BREACHED, scene.alarm)
     if outcome is not None and outcome.verdict == "Failed":
         # Pausing would leave it to users to find out.
         return _take_back(scene, play, "RolledBack", outcome.check or "Failed", outcome.message)

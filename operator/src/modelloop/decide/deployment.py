@@ -181,6 +181,7 @@ def _bake_scene(observed: ObservedDeployment, play: Play, commands: Commands, no
         spec=observed.spec,
         stable=find_server(observed, play.stable),
         previous=find_server(observed, play.previous),
+        alarm="" if play.stable is None else observed.alarms.get(play.stable.digest, ""),
         wanted_digest="" if target is None or blocked else target.version.digest,
         is_selected=is_selected(observed, play),
         evidence=Evidence(reports=observed.reports, custom=observed.custom),

@@ -28,6 +28,8 @@ class ObservedDeployment:
     service_digest: str = ""
     """Digest label in the public Service's selector."""
     address: str = ""
+    alarms: Mapping[str, str] = field(default_factory=dict)
+    """What monitors say against versions, by digest."""
     apply_error: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """What people ask for, by the annotation's name without its prefix."""

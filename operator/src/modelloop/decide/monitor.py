@@ -4,48 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from modelloop.api.common import Condition, parse_duration
-from modelloop.api.deployment import ServedVersion
-from modelloop.api.monitor import Check, ModelMonitorSpec, ModelMonitorStatus, RetrainRequest, Window
+from modelloop.api.common import Condition
+from modelloop.api.monitor import ModelMonitorStatus, Window
 from modelloop.decide.conditions import ConditionSet
 from modelloop.decide.plan import Event
 from modelloop.decide.pods import ObservedPod, Problem, find_problem
 from modelloop.decide.reasons import ConditionType, Reason
+from modelloop.decide.retrain import Decision, ObservedMonitor, count_fruitless, decide_retrain
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObservedModel:
-    """The deployment that is watched and the training behind it."""
-
-    deployment: str
-    training: str
-    """Empty: it serves a stored version, whoever made it."""
-    digest: str | None
-    """Of the version that serves."""
-    champion_digest: str | None
-    handled_id: str = ""
-    """The last request of this monitor that the training answered with a run."""
-    training_running: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObservedMonitor:
-    """Everything that the decision rests on."""
-
-    name: str
-    generation: int
-    spec: ModelMonitorSpec
-    status: ModelMonitorStatus
-    model: ObservedModel | None
-    """None: the reference leads nowhere."""
-    stable: ServedVersion | None = None
-    """The version that serves."""
-    missing: str = ""
-    """What the reference doesn't find, in words."""
-    scheduled: bool = True
-    """Its CronJob is there."""
-    pods: tuple[ObservedPod, ...] = ()
-    apply_error: str = ""
+MAX_TIMES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,29 +25,28 @@ class MonitorPlan:
     check_again_after: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Decision:
-    reason: str
-    message: str
-    request: RetrainRequest | None = None
-    check_again_after: timedelta | None = None
-    under_way: bool = False
-    """The training works on a request of this monitor, or is about to."""
-
-
 def decide_monitor(observed: ObservedMonitor, now: datetime) -> MonitorPlan:
     """The next status of a monitor, and whether it asks its training for a run."""
     status, model = observed.status, observed.model
     digest = model.digest if model is not None else None
     windows = sorted((window for window in status.windows if window.digest == digest), key=lambda window: window.end)
-    decision = _decide_retrain(observed, windows, now)
-    updates: dict[str, object] = {"observed_generation": observed.generation}
+    fruitless = count_fruitless(observed)
+    decision = decide_retrain(observed, fruitless, windows, now)
+    updates: dict[str, object] = {"observed_generation": observed.generation, "fruitless": fruitless}
     if status.windows:
         updates["last_window_time"] = max(window.end for window in status.windows)
     events: tuple[Event, ...] = ()
     if decision.request is not None:
-        updates |= {"retrain": decision.request, "retrains": status.retrains + 1}
+        times = (*status.request_times, now)[-MAX_TIMES:]
+        updates |= {"retrain": decision.request, "retrains": status.retrains + 1, "request_times": times}
+        updates |= {"fruitless": fruitless + 1, "handled_token": observed.token}
         events = (Event(reason=Reason.REQUESTED, message=decision.message, warning=True),)
+    if decision.rollback is not None:
+        updates["rollback"] = decision.rollback
+        events = (Event(reason=Reason.ROLLBACK_REQUESTED, message=decision.message, warning=True),)
+    if decision.suggestion and decision.suggestion != status.suggested:
+        updates["suggested"] = decision.suggestion
+        events = (Event(reason=Reason.SUGGESTED, message=decision.message, warning=True),)
     next_status = status.model_copy(update=updates)
     conditions = _conditions(observed, windows, decision, now)
     return MonitorPlan(
@@ -91,87 +57,13 @@ def decide_monitor(observed: ObservedMonitor, now: datetime) -> MonitorPlan:
     )
 
 
-# -- the retrain decision: an ordered chain of small checks, the first that holds decides -------------------------
-
-
-def _decide_retrain(observed: ObservedMonitor, windows: Sequence[Window], now: datetime) -> _Decision:
-    retrain, model, last = observed.spec.retrain, observed.model, observed.status.retrain
-    if model is None:
-        return _Decision(Reason.DEPLOYMENT_NOT_FOUND, observed.missing)
-    if retrain is None:
-        return _Decision(Reason.NOT_DECIDED, "spec.retrain isn't set: alarms are reported only")
-    recent = windows[-observed.spec.alarm.windows :]
-    breached = [window for window in recent if breached_checks(window, retrain.checks)]
-    alarm = f"{len(breached)} of the last {len(recent)} windows breached, {observed.spec.alarm.breaches} are needed"
-    if last is not None and last.training == model.training:
-        if last.id != model.handled_id:
-            return _Decision(Reason.REQUESTED, f"training {model.training!r} was asked: {last.reason}", under_way=True)
-        if model.training_running:
-            message = f"training {model.training!r} is at work: {last.reason}"
-            return _Decision(Reason.RUNNING, message, under_way=True)
-    if len(breached) < observed.spec.alarm.breaches or recent[-1] is not breached[-1]:
-        return _Decision(Reason.NO_ALARM, alarm if recent else "no window of the served version was looked at yet")
-    if model.training_running:
-        return _Decision(Reason.RUNNING, f"{alarm}; training {model.training!r} is at work already")
-    if not model.training:
-        message = f"{alarm}; ModelDeployment {model.deployment!r} serves spec.model: there is no training to ask"
-        return _Decision(Reason.NO_CHAMPION, message)
-    if model.champion_digest is None:
-        return _Decision(Reason.NO_CHAMPION, f"{alarm}; training {model.training!r} has no champion")
-    if model.champion_digest != model.digest:
-        return _Decision(Reason.ROLLING_OUT, "a newer version is being rolled out")
-    newest_window = recent[-1]
-    if last is not None and newest_window.end <= last.until:
-        return _Decision(Reason.NO_ALARM, f"{alarm}; no window has ended since the last request")
-    if last is not None and (wait := last.time + parse_duration(retrain.cooldown) - now) > timedelta(0):
-        return _Decision(
-            Reason.COOLDOWN, f"{alarm}; the cooldown of {retrain.cooldown} isn't over", check_again_after=wait
-        )
-    if newest_window.labels < retrain.min_labels:
-        message = (
-            f"{alarm}; the newest window has {newest_window.labels} labelled rows, {retrain.min_labels} are needed "
-            "(spec.retrain.minLabels): send feedback"
-        )
-        return _Decision(Reason.WAITING_FOR_LABELS, message)
-    return _request(observed, model, breached, now)
-
-
-def _request(observed: ObservedMonitor, model: ObservedModel, breached: Sequence[Window], now: datetime) -> _Decision:
-    retrain = observed.spec.retrain
-    if retrain is None:
-        raise AssertionError("only called with spec.retrain set")
-    newest_window = breached[-1]
-    names = sorted({check.name for check in breached_checks(newest_window, retrain.checks)})
-    worst = next(iter(breached_checks(newest_window, retrain.checks))).message
-    reason = f"{' and '.join(names)} breached in {len(breached)} windows; {worst}"[:1024]
-    since = min(window.start for window in breached)
-    if retrain.lookback is not None:
-        since = newest_window.end - parse_duration(retrain.lookback)
-    request = RetrainRequest(
-        id=f"{observed.name}/{newest_window.end.isoformat()}",
-        training=model.training,
-        deployment=model.deployment,
-        time=now,
-        reason=reason,
-        since=since,
-        until=newest_window.end,
-        policy=retrain.data,
-    )
-    return _Decision(Reason.REQUESTED, f"training {model.training!r} is asked: {reason}", request, under_way=True)
-
-
-def breached_checks(window: Window, names: Sequence[str]) -> tuple[Check, ...]:
-    """The checks of `window` among `names` that are Breached; Unknown never is."""
-    return tuple(check for check in window.checks if check.name in names and check.state == "Breached")
-
-
 # -- what users see -----------------------------------------------------------------------------------------------
 
 
 def _conditions(
     observed: ObservedMonitor,
     windows: Sequence[Window],
-    decision: _Decision,
+    decision: Decision,
     now: datetime,
 ) -> tuple[Condition, ...]:
     conditions = ConditionSet(observed.status.conditions, observed.generation, now)

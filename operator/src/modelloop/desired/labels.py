@@ -23,6 +23,8 @@ APPLIED_HASH_ANNOTATION = "modelloop.dev/applied-hash"
 """Hash of what the operator applied: a later pass sees a field that it no longer wants."""
 RUN_ANNOTATION = "modelloop.dev/run"
 APPROVE_ANNOTATION = "modelloop.dev/approve"
+RETRAIN_ANNOTATION = "modelloop.dev/retrain"
+"""By which a person asks a ModelMonitor for a retrain; the value is any new token."""
 ROLLOUT_ANNOTATIONS = {name: f"modelloop.dev/{name}" for name in COMMANDS}
 """What a person may ask of a rollout, by its name; the value is any new token."""
 ROUTE_REVISION_ANNOTATION = "modelloop.dev/route-revision"
