@@ -35,7 +35,7 @@ def pod_of(template: Object) -> Object:
 
 def build_pods() -> dict[str, Object]:
     """By the job that should scrape it; empty: none should."""
-    name = {"namespace": "team", "name": "cancer", "uid": UID}
+    name: Any = {"namespace": "team", "name": "cancer", "uid": UID}
     version = VersionStatus(number=1, path="models/team/cancer/1-0a1b2c3d", digest=digest_of(1))
     server = build_server(deployment_spec(), version, **name, settings=SETTINGS)
     spec, trigger = training_spec(), Trigger(reason="Created")

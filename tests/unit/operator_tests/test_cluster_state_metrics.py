@@ -221,6 +221,7 @@ def test_the_documentation_lists_every_metric_with_its_labels() -> None:
     }
     registered = {family.name for family in REGISTRY.collect() if family.name.startswith("modelloop_")}
     assert registered <= {name.removesuffix("_total") for name in expected}
+    assert not {f"modelloop_{name}" for name in METRICS} & {name.removesuffix("_total") for name in expected}
     for name, metric in METRICS.items():
         expected[f"modelloop_{name}" + "_total" * metric.is_counter] = set(metric.labels)
     assert _documented() == expected
