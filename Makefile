@@ -66,13 +66,26 @@ lock: setup ## refresh the hash-checked locks (UPGRADE=1 for newer versions)
 	@for other in bare mlserver kserve bentoml clients; do \
 	  $(COMPILE) requirements/others/$$other.in -o requirements/others/$$other.lock; done
 
-generate: setup ## write crds/ and docs/reference.md from the API types
+MONITORING := manifests/monitoring
+define RULE_HEAD
+# Generated from rules.yaml by `make generate`.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: modelloop
+  namespace: modelloop-system
+spec:
+endef
+export RULE_HEAD
+generate: setup ## write crds/ and docs/reference.md from the API types, and the object of the monitoring rules
 	@$(BIN)/python -m modelloop.crdgen crds
 	@$(BIN)/python -m modelloop.refgen docs/reference.md
+	@{ echo "$$RULE_HEAD"; sed -n 's/^[^#]/  &/p' $(MONITORING)/rules.yaml; } > $(MONITORING)/prometheusrule.yaml
 
+GENERATED_HERE := crds docs/reference.md $(MONITORING)/prometheusrule.yaml
 verify: generate ## fail when what is generated differs from what is committed
-	@new="$$(git status --porcelain -- crds docs/reference.md)"; [ -z "$$new" ] || { \
-	  git --no-pager diff -- crds docs/reference.md; echo "$$new"; \
+	@new="$$(git status --porcelain -- $(GENERATED_HERE))"; [ -z "$$new" ] || { \
+	  git --no-pager diff -- $(GENERATED_HERE); echo "$$new"; \
 	  echo "this differs from what is committed: commit what make generate wrote"; exit 1; }
 
 check: setup ## formatting, lint, types, import contracts

@@ -6,8 +6,10 @@ It is killed, stopped in its tracks and started again like anybody's.
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import yaml
@@ -60,12 +62,19 @@ class Exporter:
         return web.Response(text="".join(lines), content_type="text/plain")
 
 
+def build_played_config(exporter: Exporter) -> dict[str, Any]:
+    """Scrapes an exporter, often."""
+    target = {"job_name": "played", "static_configs": [{"targets": [f"127.0.0.1:{exporter.port}"]}]}
+    return {"global": dict.fromkeys(("scrape_interval", "scrape_timeout"), SCRAPE_INTERVAL), "scrape_configs": [target]}
+
+
 @dataclass(kw_only=True)
 class PrometheusProcess:
     """One process. It may be started again after its end, at the same address and with what it had stored."""
 
     folder: Path
-    exporter: Exporter
+    config: Mapping[str, Any]
+    """Its prometheus.yml."""
     port: int = field(default_factory=find_free_port)
     _process: "subprocess.Popen[bytes] | None" = None
 
@@ -80,9 +89,7 @@ class PrometheusProcess:
         program = find_program("prometheus")
         assert program is not None, "installed, and not on the search path"
         config = self.folder / "prometheus.yml"
-        target = {"job_name": "played", "static_configs": [{"targets": [f"127.0.0.1:{self.exporter.port}"]}]}
-        times = {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL}
-        config.write_text(yaml.safe_dump({"global": times, "scrape_configs": [target]}))
+        config.write_text(yaml.safe_dump(dict(self.config)))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -100,11 +107,15 @@ class PrometheusProcess:
         wait_for(self._is_up, START_SECONDS, what="a Prometheus that is ready")
         return self
 
+    def ask(self, path: str, **parameters: str) -> Any:
+        """The data of an answer of its HTTP API."""
+        answer = httpx.post(f"{self.address}/api/v1/{path}", data=parameters, trust_env=False, timeout=10.0)
+        assert answer.status_code == httpx.codes.OK, f"{parameters}: {answer.text}"
+        return answer.json()["data"]
+
     def read(self, query: str) -> list[float]:
         """The values of all series that a query results in."""
-        answer = httpx.post(f"{self.address}/api/v1/query", data={"query": query}, trust_env=False, timeout=10.0)
-        answer.raise_for_status()
-        return [float(series["value"][1]) for series in answer.json()["data"]["result"]]
+        return [float(series["value"][1]) for series in self.ask("query", query=query)["result"]]
 
     def hang(self) -> None:
         """It stays, keeps its port open and answers nothing any more."""

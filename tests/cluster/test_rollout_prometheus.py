@@ -21,7 +21,13 @@ from tests.cluster.cluster_api import Api, Object, condition_of, wait_for
 from tests.cluster.cluster_loop import NAME, containers, deployment, digest_of, is_ready, number_of, server_of
 from tests.cluster.cluster_node import Background, Node
 from tests.cluster.cluster_operator import OperatorProcess
-from tests.cluster.cluster_prometheus import QUERY_TIMEOUT, Exporter, PrometheusProcess, find_hindrance
+from tests.cluster.cluster_prometheus import (
+    QUERY_TIMEOUT,
+    Exporter,
+    PrometheusProcess,
+    build_played_config,
+    find_hindrance,
+)
 from tests.cluster.cluster_reports import Reporters
 from tests.cluster.cluster_story import SHORT
 
@@ -54,9 +60,10 @@ def make_prometheus(
     if hindrance and not os.environ.get("CI"):
         pytest.skip(hindrance)
     made: list[PrometheusProcess] = []
+    config = build_played_config(exporter)
 
     def make() -> PrometheusProcess:
-        made.append(PrometheusProcess(folder=tmp_path_factory.mktemp("prometheus"), exporter=exporter))
+        made.append(PrometheusProcess(folder=tmp_path_factory.mktemp("prometheus"), config=config))
         return made[-1]
 
     yield make

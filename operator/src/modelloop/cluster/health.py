@@ -1,5 +1,6 @@
 """Answers /healthz, /readyz and /metrics. Liveness sees what kopf's own probe doesn't: a dead watch, a stuck queue."""
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
@@ -8,8 +9,10 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from modelloop.cluster.cache import Cache, Key
+from modelloop.cluster.cluster import utc_now
 from modelloop.cluster.events import EventRecorder
 from modelloop.cluster.resources import WATCHED
+from modelloop.cluster.state_metrics import copy_states, render_states
 from modelloop.cluster.sync import Synchronizer
 from modelloop.cluster.telemetry import CACHE_OBJECTS, EVENTS_DROPPED, QUEUE_DEPTH, QUEUE_RUNNING
 from modelloop.cluster.workqueue import WorkQueue
@@ -89,4 +92,6 @@ class HealthServer:
         EVENTS_DROPPED.set(self._health.recorder.dropped)
         for resource in WATCHED:
             CACHE_OBJECTS.labels(resource.kind).set(self._health.cache.count(resource.kind))
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        # Of thousands of objects it takes longer than a probe should have to wait.
+        states = await asyncio.to_thread(render_states, copy_states(self._health.cache), utc_now())
+        return web.Response(body=generate_latest() + states, headers={"Content-Type": CONTENT_TYPE_LATEST})
