@@ -63,7 +63,7 @@ lock: setup ## refresh the hash-checked locks (UPGRADE=1 for newer versions)
 	  $(COMPILE) -c requirements/dev.lock --extra $$extra pyproject.toml -o requirements/$$extra.lock; done
 	@for part in shared shared-arrow; do \
 	  $(COMPILE) -c requirements/dev.lock requirements/$$part.in -o requirements/$$part.lock; done
-	@for other in bare mlserver kserve bentoml clients; do \
+	@for other in bare mlserver kserve bentoml clients evidently; do \
 	  $(COMPILE) requirements/others/$$other.in -o requirements/others/$$other.lock; done
 
 MONITORING := manifests/monitoring
@@ -144,6 +144,9 @@ bench-operator: setup ## the operator's rates over thousands of objects
 bench-training: setup ## what a run costs above the bare scikit-learn script, and a search
 	@$(BIN)/python -m bench.training $(ARGS)
 
+bench-monitor: setup ## drift in Parquet files beside bare numpy and Evidently
+	@$(BIN)/python -m bench.monitor $(ARGS)
+
 bench-serving: setup ## our server beside a bare handler and other model servers
 	@$(BIN)/python -m bench.serving $(ARGS)
 
@@ -158,4 +161,4 @@ clean: ## remove what was built here, the development environment too
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help setup lock generate verify check format test-unit test-cluster test-e2e test-rollouts test images install-manifest demo \
-	demo-down bench-operator bench-training bench-serving cluster-up cluster-down clean
+	demo-down bench-operator bench-training bench-monitor bench-serving cluster-up cluster-down clean

@@ -8,9 +8,10 @@ import pytest
 from modelkit.contract.config import DriftConfig, QualityConfig
 from modelkit.data.profile import Histogram, build_profile, count_feature, reference_histogram
 from modelkit.evaluate.answers import Answers
-from modelkit.monitor.counts import Column, Labelled
+from modelkit.monitor.counts import Column
 from modelkit.monitor.data_quality import check_data_quality, find_problems
 from modelkit.monitor.drift import check_drift, check_prediction_drift, compare_columns
+from modelkit.monitor.labels import Labelled
 from modelkit.monitor.quality import bootstrap_error, check_quality, drop_p_value, estimate_quality
 from modelkit.monitor.wording import fit_status, format_number, format_share
 

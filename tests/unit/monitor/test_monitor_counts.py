@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from modelkit.data.profile import build_profile, count_feature
 from modelkit.errors import RefusedError
-from modelkit.monitor.counts import Counts, count_rows, select_labelled
+from modelkit.monitor.counts import Counts
 from modelkit.monitor.reference import Reference, parse_reference
+from tests.unit.monitor.rows import count_table, label_table
 
 REFERENCE = np.random.default_rng(0).normal(50, 10, 400)
 KINDS = {"age": "numeric", "city": "categorical"}
@@ -35,6 +36,7 @@ def build_meta(rows: int, **columns: Any) -> pa.Table:
         "time": [datetime(2026, 1, 1, tzinfo=UTC)] * rows,
         "prediction": [50.0] * rows,
         "probabilities": pa.array([None] * rows, pa.list_(pa.float64())),
+        "redacted": pa.nulls(rows, pa.list_(pa.string())),
         "label": pa.nulls(rows),
     }
     return pa.table(defaults | columns)
@@ -42,7 +44,7 @@ def build_meta(rows: int, **columns: Any) -> pa.Table:
 
 def count(reference: Reference, **features: Any) -> Counts:
     table = pa.table(features)
-    return count_rows(reference, table, build_meta(table.num_rows))
+    return count_table(reference, table, build_meta(table.num_rows))
 
 
 @given(
@@ -85,7 +87,7 @@ def test_categories_are_counted_by_name() -> None:
 
 
 def test_no_rows_count_as_nothing() -> None:
-    counts = count_rows(build_reference(), pa.table({}), build_meta(0))
+    counts = count_table(build_reference(), pa.table({}), build_meta(0))
     assert counts.rows == 0
     assert all(column.window.rows == 0 for column in (*counts.features, *counts.outputs))
 
@@ -94,7 +96,7 @@ def test_scores_of_rows_without_probabilities_are_left_out() -> None:
     scores = np.stack([np.linspace(0, 1, 100), np.linspace(1, 0, 100)], axis=1)
     reference = build_reference(["no", "yes"], scores, np.array(["no", "yes"] * 50))
     meta = build_meta(3, prediction=["no", "yes", "no"], probabilities=pa.array([[0.1, 0.9], None, [0.8, 0.2]]))
-    prediction, score = count_rows(reference, pa.table({"age": [1.0] * 3}), meta).outputs
+    prediction, score = count_table(reference, pa.table({"age": [1.0] * 3}), meta).outputs
     assert prediction.window.counts.tolist() == [2, 1, 0]
     assert score.window.valid == 2
 
@@ -115,7 +117,7 @@ def test_labels_and_predictions_meet_whatever_type_they_arrived_in(
     classes: list[Any], predictions: list[Any], labels: list[Any]
 ) -> None:
     reference = build_reference(classes, predictions=np.array(classes * 50))
-    labelled = select_labelled(reference, build_meta(4, prediction=predictions, label=labels))
+    labelled = label_table(reference, build_meta(4, prediction=predictions, label=labels))
     assert labelled.answers.truth.tolist() == [0, 1, 0]
     assert labelled.answers.predictions.tolist() == [0, 1, 1]
     assert labelled.answers.classes == (0, 1)
@@ -123,12 +125,12 @@ def test_labels_and_predictions_meet_whatever_type_they_arrived_in(
 
 def test_labels_of_an_unknown_class_are_counted_apart() -> None:
     reference = build_reference([0, 1], predictions=np.array([0, 1] * 50))
-    labelled = select_labelled(reference, build_meta(3, prediction=[0, 1, 1], label=[0, 7, 1]))
+    labelled = label_table(reference, build_meta(3, prediction=[0, 1, 1], label=[0, 7, 1]))
     assert (len(labelled), labelled.unusable) == (2, 1)
 
 
 def test_labels_of_a_regression_must_be_numbers() -> None:
-    labelled = select_labelled(build_reference(), build_meta(3, prediction=[1.0, 2.0, 3.0], label=["1.5", "many", "3"]))
+    labelled = label_table(build_reference(), build_meta(3, prediction=[1.0, 2.0, 3.0], label=["1.5", "many", "3"]))
     assert labelled.answers.truth.tolist() == [1.5, 3.0]
     assert labelled.unusable == 1
 
@@ -136,17 +138,17 @@ def test_labels_of_a_regression_must_be_numbers() -> None:
 def test_probabilities_are_used_only_when_every_labelled_row_has_them() -> None:
     reference = build_reference([0, 1], predictions=np.array([0, 1] * 50))
     every = pa.array([[0.1, 0.9], [0.8, 0.2], None])
-    labelled = select_labelled(reference, build_meta(3, prediction=[1, 0, 0], label=[1, 0, None], probabilities=every))
+    labelled = label_table(reference, build_meta(3, prediction=[1, 0, 0], label=[1, 0, None], probabilities=every))
     assert labelled.answers.probabilities is not None
     assert labelled.answers.probabilities.tolist() == [[0.1, 0.9], [0.8, 0.2]]
-    some = select_labelled(reference, build_meta(3, prediction=[1, 0, 0], label=[1, 0, 1], probabilities=every))
+    some = label_table(reference, build_meta(3, prediction=[1, 0, 0], label=[1, 0, 1], probabilities=every))
     assert some.answers.probabilities is None
 
 
 def test_no_labels_are_an_empty_selection() -> None:
-    assert len(select_labelled(build_reference(), build_meta(2))) == 0
+    assert len(label_table(build_reference(), build_meta(2))) == 0
     reference = build_reference([0, 1], predictions=np.array([0, 1] * 50))
-    assert len(select_labelled(reference, build_meta(0, prediction=pa.nulls(0)))) == 0
+    assert len(label_table(reference, build_meta(0, prediction=pa.nulls(0)))) == 0
 
 
 # -- reference ----------------------------------------------------------------------------------------------------

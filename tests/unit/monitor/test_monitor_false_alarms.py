@@ -14,9 +14,10 @@ from modelkit.contract.config import DriftConfig, QualityConfig
 from modelkit.data.profile import Histogram, build_profile, count_feature, reference_histogram
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.metrics import compute_metrics
-from modelkit.monitor.counts import Column, Labelled
+from modelkit.monitor.counts import Column
 from modelkit.monitor.data_quality import find_problems
 from modelkit.monitor.drift import ColumnDrift, compare_columns
+from modelkit.monitor.labels import Labelled
 from modelkit.monitor.quality import Estimate, estimate_quality, is_breached
 
 FEATURES = 30

@@ -18,8 +18,8 @@ from modelkit.monitor.bins import describe_bins
 from modelkit.monitor.page import build_page
 from modelkit.monitor.reference import Reference, parse_reference
 from modelkit.monitor.report import build_report
-from modelkit.monitor.window import Examination, examine_window
-from modelkit.store.captures import CapturedRows
+from modelkit.monitor.window import Examination
+from tests.unit.monitor.rows import examine_table
 
 END = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CONFIG = MonitorConfig(
@@ -57,8 +57,7 @@ def examine(names: list[str], rows: int = 120, shift: float = 0.0, classes: list
             "label": np.zeros(rows, dtype=np.int64),
         }
     )
-    captured = CapturedRows(features, meta, segments=1, skipped_segments=0)
-    return examine_window(CONFIG, build_reference(names, classes), captured, (END - timedelta(hours=1), END))
+    return examine_table(CONFIG, build_reference(names, classes), features, meta, (END - timedelta(hours=1), END))
 
 
 class Checker(HTMLParser):
@@ -159,7 +158,6 @@ def test_rare_categories_are_shown_as_others_only() -> None:
         }
     )
     features = pa.table({"city": ["Ulm"] * 90 + ["Zwiesel"] * 10})
-    captured = CapturedRows(features, meta, segments=1, skipped_segments=0)
-    examination = examine_window(CONFIG, reference, captured, (END - timedelta(hours=1), END))
+    examination = examine_table(CONFIG, reference, features, meta, (END - timedelta(hours=1), END))
     assert [item.label for item in describe_bins(examination.counts.features[0])] == ["Ulm", "other"]
     assert b"Zwiesel" not in build_page(CONFIG, examination) + build_report(CONFIG, examination)

@@ -10,8 +10,8 @@ import pytest
 
 from modelkit.monitor.page import build_page
 from modelkit.monitor.report import build_report
-from modelkit.monitor.window import Examination, examine_window
-from modelkit.store.captures import CapturedRows
+from modelkit.monitor.window import Examination
+from tests.unit.monitor.rows import examine_table
 from tests.unit.monitor.test_monitor_page import CONFIG, END, build_reference
 
 ROWS = 120
@@ -30,8 +30,7 @@ def examine(redacted: list[list[str] | None], **columns: object) -> Examination:
         }
     )
     table = pa.table({name: values for name, values in features.items() if values is not None})
-    captured = CapturedRows(table, meta, segments=1, skipped_segments=0)
-    return examine_window(CONFIG, build_reference(["a", "b"]), captured, (END - timedelta(hours=1), END))
+    return examine_table(CONFIG, build_reference(["a", "b"]), table, meta, (END - timedelta(hours=1), END))
 
 
 def states(examination: Examination) -> dict[str, str]:
@@ -81,21 +80,17 @@ def test_without_any_feature_left_nothing_is_known_of_the_data() -> None:
 def test_too_few_rows_are_still_too_few() -> None:
     config = replace(CONFIG, min_rows=1000)
     examination = examine([["a"]] * ROWS, a=None)
-    again = examine_window(
+    again = examine_table(
         config,
         build_reference(["a", "b"]),
-        CapturedRows(
-            pa.table({"b": np.zeros(5)}),
-            pa.table(
-                {
-                    "prediction": np.zeros(5),
-                    "probabilities": pa.nulls(5, pa.list_(pa.float64())),
-                    "redacted": pa.array([["a"]] * 5),
-                    "label": pa.nulls(5, pa.float64()),
-                }
-            ),
-            1,
-            0,
+        pa.table({"b": np.zeros(5)}),
+        pa.table(
+            {
+                "prediction": np.zeros(5),
+                "probabilities": pa.nulls(5, pa.list_(pa.float64())),
+                "redacted": pa.array([["a"]] * 5),
+                "label": pa.nulls(5, pa.float64()),
+            }
         ),
         (END - timedelta(hours=1), END),
     )

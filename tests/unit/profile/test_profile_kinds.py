@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkit.data.profile import build_profile, count_feature, reference_histogram, text_lengths
-from modelkit.monitor.counts import count_rows
+from modelkit.monitor.counts import count_features
 from modelkit.monitor.reference import parse_reference
 
 NOTES = np.array([f"{'word ' * (index % 9)}end" for index in range(200)] + [""], dtype=object)
@@ -45,8 +45,7 @@ def test_captured_texts_count_as_those_of_the_reference(notes: list[Any]) -> Non
     reference = parse_reference(PROFILE, {"metric": "rmse", "metrics": {}}, signature)
     rows = len(notes)
     table = pa.table({"note": pa.array(notes, pa.string()), "when": pa.array([1.7e9] * rows)})
-    meta = pa.table({"prediction": [1.0] * rows, "probabilities": pa.nulls(rows, pa.list_(pa.float64()))})
-    counted = count_rows(reference, table, meta).features[0].window
+    counted = count_features(reference.features, table, rows)["note"]
     expected = count_feature(PROFILE["features"]["note"], np.array(notes, dtype=object))
     assert counted.counts.tolist() == expected.counts.tolist()
     assert (counted.nulls, counted.outside) == (expected.nulls, expected.outside)

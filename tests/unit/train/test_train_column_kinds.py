@@ -16,7 +16,7 @@ from modelkit.contract.config import DataConfig, DriftConfig, FeedbackConfig, Li
 from modelkit.contract.files import FEEDBACK_STREAM, PROFILE, REQUESTS_STREAM, SAMPLES, SIGNATURE, capture_hour
 from modelkit.contract.recipe import ColumnTypeConfig
 from modelkit.contract.result import TrainingResult
-from modelkit.monitor.counts import Counts, count_rows
+from modelkit.monitor.counts import Counts, build_counts, count_rows
 from modelkit.monitor.data_quality import find_problems
 from modelkit.monitor.drift import compare_columns
 from modelkit.monitor.reference import read_reference
@@ -95,7 +95,8 @@ def _watched(trainer: "Trainer", config: TrainerConfig, result: TrainingResult, 
     names = SegmentNames("default", "cancer", REQUESTS_STREAM, "pod", NOW)
     trainer.store.write(names.next_path(capture_hour(NOW)), compress_segment(captured.lines()))
     found = read_captured(trainer.store, "default", "cancer", NOW - timedelta(hours=1), NOW + timedelta(hours=1))
-    return count_rows(read_reference(trainer.store, trainer.ref(config, result)), found.features, found.meta)
+    reference = read_reference(trainer.store, trainer.ref(config, result))
+    return build_counts(reference, count_rows(reference, found.features, found.meta))
 
 
 def test_every_kind_is_learnt_served_captured_watched_and_learnt_again(

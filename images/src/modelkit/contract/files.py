@@ -4,6 +4,10 @@ Layout below the store's root::
 
     models/<namespace>/<name>/<version>/          one model version, complete once manifest.json is there
     captures/<namespace>/<deployment>/<stream>/<hour>/<pod>-<sequence>.jsonl.gz
+    captures/<namespace>/<deployment>/requests/<hour>/answers-<digest>-<segments>-<number>.arrow
+                                                  what is joined with later feedback, instead of the segments
+    summaries/<namespace>/<deployment>/<digest>/<profile hash>/<hour>.json
+                                                  counts of an hour that is over; they outlive its captures
     reports/<namespace>/<monitor>/<window end>/   report.json and report.html
     runs/<namespace>/<name>/<version>/            while a training run lasts: its finished trials, its scheduler
 """
@@ -69,7 +73,7 @@ def version_directory(namespace: str, name: str, version: str) -> str:
 
 def signature_file(digest: str) -> str:
     """The file of a version that signs its manifest with `digest` (`sha256:<hex>`); it lies beside the manifest."""
-    return f"manifest-{digest.removeprefix('sha256:')[:16]}.sig"
+    return f"manifest-{short_digest(digest)}.sig"
 
 
 def captures_directory(namespace: str, deployment: str, stream: str) -> str:
@@ -80,6 +84,25 @@ def captures_directory(namespace: str, deployment: str, stream: str) -> str:
 def capture_hour(moment: datetime) -> str:
     """The hour folder of a capture segment, in UTC, e.g. `2026-03-01T14`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H")
+
+
+def answers_path(namespace: str, deployment: str, hour: str, digest: str, segments: int, number: int) -> str:
+    """Keys and answers of an hour's rows that the version with `digest` answered, one file of several.
+
+    They lie beside the hour's segments, so that they go when those go.
+    """
+    folder = f"{captures_directory(namespace, deployment, REQUESTS_STREAM)}/{hour}"
+    return f"{folder}/answers-{short_digest(digest)}-{segments}-{number:04d}.arrow"
+
+
+def summaries_directory(namespace: str, deployment: str, digest: str, profile_hash: str) -> str:
+    """The summaries of the hours of one version, counted over the bins with the hash `profile_hash`."""
+    return f"summaries/{namespace}/{deployment}/{short_digest(digest)}/{profile_hash}"
+
+
+def short_digest(digest: str) -> str:
+    """Sixteen hex digits of `sha256:<hex>`, for names."""
+    return digest.removeprefix("sha256:")[:16]
 
 
 def report_directory(namespace: str, monitor: str, window_end: datetime) -> str:

@@ -101,18 +101,18 @@ def read_window_end(environ: Mapping[str, str]) -> datetime:
 def monitor(config: MonitorConfig, environ: Mapping[str, str], now: datetime) -> WindowResult:
     """Look at the window that ends at `now`, write its report, then its entry in the status. Raises
     ModelKitError."""
+    from modelkit.monitor.gathering import gather_window
     from modelkit.monitor.page import build_page
     from modelkit.monitor.reference import read_reference
     from modelkit.monitor.report import build_report
     from modelkit.monitor.window import examine_window, window_bounds
-    from modelkit.store.captures import read_captured
 
     server = ApiServer.from_environment(environ)
     store = Store.open(config.store, environ)
     reference = read_reference(store, config.version)
     start, end = window_bounds(config, now)
-    captured = read_captured(store, config.namespace, config.deployment, start, end, digest=config.version.digest)
-    examination = examine_window(config, reference, captured, (start, end))
+    gathered = gather_window(store, config, reference, (start, end), datetime.now(UTC))
+    examination = examine_window(config, reference, gathered.summary, gathered.labelled, (start, end))
     folder = report_directory(config.namespace, config.name, end)
     # The report first: a window in the status must not refer to nothing.
     store.write(f"{folder}/{REPORT_JSON}", build_report(config, examination))

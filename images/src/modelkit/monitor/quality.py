@@ -22,7 +22,7 @@ from modelkit.contract.metrics import LOWER_IS_BETTER, improvement
 from modelkit.contract.result import CheckResult
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.metrics import compute_metrics, weighted_metrics
-from modelkit.monitor.counts import Labelled
+from modelkit.monitor.labels import Labelled
 from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, format_p_value, plural
 
 QUALITY = "Quality"

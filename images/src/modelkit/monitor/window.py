@@ -1,21 +1,19 @@
 """Look at one window: counts in, checks out. Pure; what is read and written is decided in `__main__`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from modelkit.contract.config import MonitorConfig
 from modelkit.contract.files import REPORT_HTML, report_directory
 from modelkit.contract.result import CheckResult, WindowResult
-from modelkit.monitor.counts import Counts, Labelled, count_rows, select_labelled
+from modelkit.monitor.counts import Counts, build_counts
 from modelkit.monitor.data_quality import Problem, check_data_quality, find_problems
 from modelkit.monitor.drift import ColumnDrift, check_drift, check_prediction_drift, compare_columns
+from modelkit.monitor.labels import Labelled
 from modelkit.monitor.quality import Estimate, check_quality, estimate_quality
 from modelkit.monitor.reference import Reference
+from modelkit.monitor.summary import Summary
 from modelkit.monitor.wording import fit_status, mention_redacted, mention_skipped
-
-if TYPE_CHECKING:
-    from modelkit.store.captures import CapturedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +41,14 @@ def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datet
 
 
 def examine_window(
-    config: MonitorConfig, reference: Reference, captured: "CapturedRows", bounds: tuple[datetime, datetime]
+    config: MonitorConfig, reference: Reference, summary: Summary, labelled: Labelled, bounds: tuple[datetime, datetime]
 ) -> Examination:
-    """Run every check on the captured rows of [start, end).
+    """Run every check on the counts and the labelled rows of [start, end).
 
-    A feature that some of them hold as a hash or not at all is in no check: it would look missing or changed.
+    A feature that some rows hold as a hash or not at all is in no check: it would look missing or changed.
     """
-    hidden = captured.redacted
-    redacted = tuple(name for name in reference.features if name in hidden)
-    reference = replace(reference, features={name: e for name, e in reference.features.items() if name not in hidden})
-    counts = count_rows(reference, captured.features, captured.meta)
-    labelled = select_labelled(reference, captured.meta)
+    redacted = tuple(name for name in reference.features if name in summary.redacted)
+    counts = build_counts(reference, summary)
     drifts = compare_columns(counts.features, config.drift, config.min_rows)
     output_drifts = compare_columns(counts.outputs, config.drift, config.min_rows)
     problems = find_problems(counts.features)
@@ -62,7 +57,7 @@ def examine_window(
     features, rows = len(counts.features), counts.rows
     quality_of_data = check_data_quality(problems, features, rows, config.min_rows)
     checks = (
-        mention_redacted(mention_skipped(quality_of_data, captured.skipped_segments), len(redacted)),
+        mention_redacted(mention_skipped(quality_of_data, summary.skipped_segments), len(redacted)),
         mention_redacted(check_drift(drifts, features, rows, config.drift, config.min_rows), len(redacted)),
         check_prediction_drift(output_drifts, rows, config.drift, config.min_rows),
         check_quality(labelled, rows, metric, estimate, config.quality),
@@ -74,7 +69,7 @@ def examine_window(
         output_drifts=output_drifts,
         problems=problems,
         estimate=estimate,
-        skipped_segments=captured.skipped_segments,
+        skipped_segments=summary.skipped_segments,
         redacted=redacted,
     )
 

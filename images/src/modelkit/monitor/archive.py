@@ -1,0 +1,137 @@
+"""Finished hours in the store: their summaries, and the answers that later feedback may ask for.
+
+A summary is counts. The answers (keys and what the model said, no features) lie beside the segments that they were made
+of, so that whoever removes an hour's captures removes them, too.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+
+import pyarrow as pa
+
+from modelkit.contract.codec import ContractError
+from modelkit.contract.files import answers_path, summaries_directory
+from modelkit.errors import ModelKitError, StoreObjectNotFoundError
+from modelkit.monitor.hours import Source
+from modelkit.monitor.labels import ANSWERS
+from modelkit.monitor.reference import Reference
+from modelkit.monitor.summary import Summary, SummaryError, summary_from_plain, summary_to_plain
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Format of a stored summary; one of another is computed anew."""
+_ANSWERS_ROWS = 262_144
+"""Rows of one file of answers: what is in memory at once."""
+
+
+class AnswersError(ModelKitError):
+    """A finished hour's answers are gone or can't be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHour:
+    """A finished hour, and what it was made of."""
+
+    summary: Summary
+    segments: int
+    answers: int
+    """Files of answers."""
+
+
+class Archive:
+    """The finished hours of one version of a deployment."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        profile = hash_profile(source.reference)
+        self._directory = summaries_directory(source.namespace, source.deployment, source.digest, profile)
+        self.hours = frozenset(
+            entry.path.rpartition("/")[2].removesuffix(".json") for entry in source.store.list(self._directory)
+        )
+        """Those that have a summary, e.g. `2026-03-01T14`."""
+
+    def read(self, hour: str) -> StoredHour | None:
+        """What is stored of `hour`; None when there is nothing that this release and this version can use."""
+        if hour not in self.hours:
+            return None
+        try:
+            plain = json.loads(self._source.store.read(self._path(hour)))
+            if plain["format"] != FORMAT:
+                return None
+            summary = summary_from_plain(plain["summary"], self._source.reference)
+            return StoredHour(summary, int(plain["segments"]), int(plain["answers"]))
+        except StoreObjectNotFoundError:
+            return None
+        except (ContractError, SummaryError, ValueError, KeyError, TypeError) as exc:
+            logger.warning("a stored summary can't be used", extra={"hour": hour, "error": type(exc).__name__})
+            return None
+
+    def write(self, hour: str, stored: StoredHour) -> None:
+        """Store a summary, after its answers."""
+        plain = {
+            "format": FORMAT,
+            "segments": stored.segments,
+            "answers": stored.answers,
+            "summary": summary_to_plain(stored.summary),
+        }
+        self._source.store.write(self._path(hour), json.dumps(plain, separators=(",", ":")).encode())
+
+    def read_answers(self, hour: str, stored: StoredHour) -> Iterator[pa.Table]:
+        """The rows of `hour` in the shape of `labels.ANSWERS`, file by file; raises AnswersError."""
+        for number in range(stored.answers):
+            path = self.answers_path(hour, stored.segments, number)
+            try:
+                table = pa.ipc.open_file(BytesIO(self._source.store.read(path))).read_all()
+            except (StoreObjectNotFoundError, pa.ArrowException) as exc:
+                raise AnswersError(f"the answers {path} can't be read: {type(exc).__name__}") from exc
+            if table.schema != ANSWERS:
+                raise AnswersError(f"the answers {path} have other columns than this release writes")
+            yield table
+
+    def answers_path(self, hour: str, segments: int, number: int) -> str:
+        """See `contract.files`."""
+        source = self._source
+        return answers_path(source.namespace, source.deployment, hour, source.digest, segments, number)
+
+    def _path(self, hour: str) -> str:
+        return f"{self._directory}/{hour}.json"
+
+
+class AnswersWriter:
+    """Writes the answers of one hour as they come, in files of about `_ANSWERS_ROWS`."""
+
+    def __init__(self, source: Source, archive: Archive, hour: str, segments: int) -> None:
+        self._source, self._archive = source, archive
+        self._hour, self._segments = hour, segments
+        self._waiting: list[pa.Table] = []
+        self.files = 0
+
+    def add(self, answers: pa.Table) -> None:
+        """Take rows in the shape of `labels.ANSWERS`; raises StoreError."""
+        self._waiting.append(answers)
+        if sum(table.num_rows for table in self._waiting) >= _ANSWERS_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits; raises StoreError."""
+        table = pa.concat_tables(self._waiting) if self._waiting else ANSWERS.empty_table()
+        self._waiting = []
+        if table.num_rows == 0:
+            return
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, ANSWERS, options=pa.ipc.IpcWriteOptions(compression="zstd")) as file:
+            file.write_table(table)
+        path = self._archive.answers_path(self._hour, self._segments, self.files)
+        self._source.store.write(path, sink.getvalue().to_pybytes())
+        self.files += 1
+
+
+def hash_profile(reference: Reference) -> str:
+    """Sixteen hex digits that change whenever any bin does."""
+    entries = [dict(reference.features), reference.predictions, reference.scores]
+    return sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]

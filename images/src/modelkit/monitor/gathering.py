@@ -1,0 +1,149 @@
+"""What a window needs of the store: counts and labelled rows, reading as little as possible.
+
+An hour that is over is read once: its summary and its answers are stored (`archive`). A later window merges the stored
+summaries, and reads the segments of the hours that have none and of those at its ends that aren't wholly in it.
+
+A writer that couldn't reach the store may bring a segment late. A summary tells of how many segments it was made: when
+there are more by now the hour is read again. When there are fewer (the retention removed them) it still counts.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from modelkit.contract.config import MonitorConfig
+from modelkit.contract.files import FEEDBACK_STREAM, capture_hour, captures_directory
+from modelkit.errors import StoreError
+from modelkit.monitor.archive import AnswersError, AnswersWriter, Archive, StoredHour
+from modelkit.monitor.hours import HOUR, Source, summarise_hour
+from modelkit.monitor.labels import Feedback, Join, Labelled
+from modelkit.monitor.reference import Reference
+from modelkit.monitor.summary import Summary, empty_summary
+from modelkit.store.store import Store, StoredObject
+from modelkit.store.tables import FEEDBACK, THREADS, Stream, list_segments, stream_segments
+
+logger = logging.getLogger(__name__)
+
+SLACK = timedelta(minutes=5)
+"""How long after its end an hour gets segments in the usual course: they are flushed within seconds, and a store that
+fails is tried again at least every half minute."""
+
+Bounds = tuple[datetime, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All that the checks need of a window."""
+
+    summary: Summary
+    labelled: Labelled
+
+
+def gather_window(store: Store, config: MonitorConfig, reference: Reference, bounds: Bounds, now: datetime) -> Gathered:
+    """Count the rows that the version answered in `bounds`, and join them with feedback whenever it arrived.
+
+    `now`, the real time, decides which hours are over. An (id, row) counts once in an hour. Raises StoreError when the
+    store can't be read; a summary that can't be stored is only logged.
+    """
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="captures") as pool:
+        source = Source(store, config.namespace, config.deployment, config.version.digest, reference, pool)
+        feedback, skipped = _read_feedback(source, (bounds[0] - HOUR, now + HOUR))
+        join = Join(feedback)
+        summary = _summarise(source, join, bounds, now).skip(skipped)
+        labelled = join.select(reference)
+    if summary.skipped_segments:
+        found = {"deployment": config.deployment, "segments": summary.skipped_segments}
+        logger.warning("skipped damaged capture segments", extra=found)
+    return Gathered(summary, labelled)
+
+
+def _read_feedback(source: Source, bounds: Bounds) -> tuple[Feedback, int]:
+    """The labels that arrived in `bounds`, and how many segments were damaged or vanished."""
+    directory = captures_directory(source.namespace, source.deployment, FEEDBACK_STREAM)
+    stream, feedback, skipped = Stream(source.store, directory, FEEDBACK), Feedback(), 0
+    segments = list_segments(stream, *bounds, source.pool)
+    for group in stream_segments(stream, segments, lambda table: table, source.pool):
+        skipped += group.skipped
+        for table in group.tables:
+            if "label" in table.column_names:
+                feedback.add(source.reference, table)
+    return feedback, skipped
+
+
+def _summarise(source: Source, join: Join, bounds: Bounds, now: datetime) -> Summary:
+    """All hours of the window, oldest first; `join` gets their answers."""
+    archive, summary = Archive(source), empty_summary(source.reference)
+    listed = _list_hours(source, bounds)
+    hour = bounds[0].astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    while hour < bounds[1]:
+        part, name = (max(hour, bounds[0]), min(hour + HOUR, bounds[1])), capture_hour(hour)
+        segments = listed.get(name, [])
+        if part == (hour, hour + HOUR) and hour + HOUR + SLACK <= now:
+            summary = summary.merge(_summarise_finished(source, archive, join, part, segments))
+        elif segments:
+            summary = summary.merge(summarise_hour(source, segments, part, join.add))
+        hour += HOUR
+    return summary
+
+
+def _list_hours(source: Source, bounds: Bounds) -> Mapping[str, list[StoredObject]]:
+    """The segments of each hour folder that overlaps the window."""
+    start = len(source.requests.directory) + 1
+    hours: dict[str, list[StoredObject]] = {}
+    for segment in list_segments(source.requests, *bounds, source.pool):
+        hours.setdefault(segment.path[start:].partition("/")[0], []).append(segment)
+    return hours
+
+
+def _summarise_finished(
+    source: Source, archive: Archive, join: Join, bounds: Bounds, segments: Sequence[StoredObject]
+) -> Summary:
+    """One whole hour, from what is stored of it where that is possible, else from its segments."""
+    name = capture_hour(bounds[0])
+    stored = archive.read(name)
+    if stored is not None and stored.segments >= len(segments):
+        try:
+            if join.is_needed:
+                for answers in archive.read_answers(name, stored):
+                    join.add(answers)
+            return stored.summary
+        except AnswersError as exc:
+            if not segments:
+                # The retention took them together: the counts are what is left.
+                return stored.summary
+            logger.warning("an hour is read again", extra={"hour": name, "cause": str(exc)})
+    if not segments:
+        return empty_summary(source.reference)
+    return _store_hour(source, archive, join, bounds, segments)
+
+
+def _store_hour(
+    source: Source, archive: Archive, join: Join, bounds: Bounds, segments: Sequence[StoredObject]
+) -> Summary:
+    """Read a whole hour and store what came of it."""
+    name = capture_hour(bounds[0])
+    writer = AnswersWriter(source, archive, name, len(segments))
+    storing = True
+
+    def attempt(write: Callable[[], None]) -> None:
+        # A store that can be read only costs time, not the window.
+        nonlocal storing
+        try:
+            if storing:
+                write()
+        except StoreError as exc:
+            storing = False
+            logger.warning("an hour's summary can't be stored", extra={"hour": name, "error": str(exc)})
+
+    def take(answers: pa.Table) -> None:
+        join.add(answers)
+        attempt(lambda: writer.add(answers))
+
+    summary = summarise_hour(source, segments, bounds, take)
+    attempt(writer.flush)
+    attempt(lambda: archive.write(name, StoredHour(summary, len(segments), writer.files)))
+    return summary

@@ -1,0 +1,218 @@
+"""A window is read hour by hour: what was summarised isn't read again, and what comes of it is the same."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from modelkit.contract.files import REQUESTS_STREAM
+from modelkit.errors import StorePermissionError
+from modelkit.monitor.archive import hash_profile
+from modelkit.monitor.gathering import gather_window
+from modelkit.monitor.reference import read_reference
+from modelkit.monitor.summary import summary_to_plain
+from modelkit.store.backend import Backend
+from modelkit.store.store import Store
+
+END = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+Rows = Callable[..., list[dict[str, Any]]]
+
+
+class Counting:
+    """A store's backend that notes what is read of it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.paths: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def read(self, segments: tuple[str, ...]) -> bytes:
+        self.paths.append("/".join(segments))
+        return self._backend.read(segments)
+
+
+@dataclass
+class Monitor:
+    """Looks at windows of the world's traffic."""
+
+    world: Any
+
+    def look(self, hours: float, end: datetime = END, now: datetime = END + HOUR) -> tuple[dict[str, Any], list[str]]:
+        """What was found in the hours before `end`, and the files that were read below the stream of requests."""
+        store, config = self.world.store, self.world.config
+        counting = Counting(store._backend)
+        reference = read_reference(store, config.version)
+        found = gather_window(Store(store.uri, counting), config, reference, (end - hours * HOUR, end), now)
+        answers = found.labelled.answers
+        plain = {
+            "summary": summary_to_plain(found.summary),
+            "labels": answers.truth.tolist(),
+            "predictions": answers.predictions.tolist(),
+            "probabilities": [] if answers.probabilities is None else answers.probabilities.tolist(),
+        }
+        return plain, [path.rpartition("/")[2] for path in counting.paths if f"/{REQUESTS_STREAM}/" in path]
+
+    def forget(self) -> None:
+        """Remove what was stored of finished hours."""
+        for entry in self.world.store.list():
+            if entry.path.startswith("summaries/") or entry.path.endswith(".arrow"):
+                self.world.store.delete(entry.path)
+
+    def find(self, ending: str) -> list[str]:
+        """Paths in the store, in order."""
+        return [entry.path for entry in self.world.store.list() if entry.path.endswith(ending)]
+
+
+@pytest.fixture
+def monitor(world: Any, rows: Rows) -> Monitor:
+    """Three hours of traffic, 60 rows each, of which 20 have labels."""
+    for hour in range(3):
+        labels = [index % 2 for index in range(20)]
+        world.send(rows(60, seed=hour), labels, ago=3600 * hour + 1800, pod=f"pod-{hour}")
+    return Monitor(world)
+
+
+def is_segment(name: str) -> bool:
+    return name.endswith(".jsonl.gz")
+
+
+def test_an_hour_that_was_summarised_is_not_read_again(monitor: Monitor) -> None:
+    first, read = monitor.look(3)
+    assert (first["summary"]["rows"], len(first["labels"])) == (180, 60)
+    assert list(map(is_segment, read)) == [True] * 3
+    second, read = monitor.look(3)
+    assert second == first
+    assert list(map(is_segment, read)) == [False] * 3
+
+
+def test_without_feedback_the_answers_are_not_read_either(world: Any, rows: Rows) -> None:
+    world.send(rows(60, seed=1), ago=1800)
+    assert len(Monitor(world).look(1)[1]) == 1
+    assert Monitor(world).look(1)[1] == []
+
+
+def test_a_later_window_reads_the_new_hour_only(monitor: Monitor, rows: Rows) -> None:
+    monitor.look(3)
+    monitor.world.send(rows(60, seed=9), ago=-1800, pod="pod-9")
+    found, read = monitor.look(3, END + HOUR, END + 2 * HOUR)
+    assert [name.partition("-1")[0] for name in read if is_segment(name)] == ["pod-9"]
+    monitor.forget()
+    assert monitor.look(3, END + HOUR, END + 2 * HOUR)[0] == found
+
+
+def test_the_hours_at_the_ends_of_a_window_are_read_each_time(monitor: Monitor) -> None:
+    end = END - timedelta(minutes=15)
+    first, read = monitor.look(2, end)
+    assert len(read) == 3
+    second, read = monitor.look(2, end)
+    assert second == first
+    assert sum(map(is_segment, read)) == 2
+    summaries = [path for path in monitor.find(".json") if path.startswith("summaries/")]
+    assert summaries == monitor.find("/2026-03-01T10.json")
+
+
+@pytest.mark.parametrize(("minutes", "stored"), [(0, 0), (4, 0), (5, 1)])
+def test_an_hour_is_finished_when_writers_had_the_time_to_flush(monitor: Monitor, minutes: int, stored: int) -> None:
+    monitor.look(1, END, END + timedelta(minutes=minutes))
+    assert len(monitor.find("/2026-03-01T11.json")) == stored
+
+
+def test_feedback_that_comes_after_the_hour_was_summarised_counts(monitor: Monitor) -> None:
+    monitor.look(3)
+    monitor.world.send([], [1] * 60, ago=-1800, pod="pod-2")
+    found, read = monitor.look(3)
+    assert (len(found["labels"]), sum(found["labels"])) == (100, 80)
+    assert not any(map(is_segment, read))
+    monitor.forget()
+    assert monitor.look(3)[0] == found
+
+
+def test_a_segment_that_comes_late_has_its_hour_read_again(monitor: Monitor, rows: Rows) -> None:
+    monitor.look(3)
+    monitor.world.send(rows(40, seed=9), ago=1700, pod="late")
+    found, read = monitor.look(3)
+    assert found["summary"]["rows"] == 220
+    assert sum(map(is_segment, read)) == 2
+    assert not any(map(is_segment, monitor.look(3)[1]))
+
+
+def test_counts_outlive_the_captures_and_labelled_rows_do_not(monitor: Monitor) -> None:
+    first, _ = monitor.look(3)
+    hour = f"captures/shop/churn/{REQUESTS_STREAM}/2026-03-01T09"
+    for entry in list(monitor.world.store.list(hour)):
+        monitor.world.store.delete(entry.path)
+    found, _ = monitor.look(3)
+    assert found["summary"] == first["summary"]
+    assert len(found["labels"]) == 40
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"format": 2, "segments": 1, "answers": 0, "summary": {}}', b"[1]"])
+def test_a_summary_that_can_not_be_used_is_computed_anew(monitor: Monitor, damage: bytes) -> None:
+    first, _ = monitor.look(3)
+    path = monitor.find("T10.json")[0]
+    good = monitor.world.store.read(path)
+    monitor.world.store.write(path, damage)
+    found, read = monitor.look(3)
+    assert found == first
+    assert sum(map(is_segment, read)) == 1
+    assert monitor.world.store.read(path) == good
+
+
+def test_answers_that_are_damaged_have_their_hour_read_again(monitor: Monitor) -> None:
+    first, _ = monitor.look(3)
+    monitor.world.store.write(monitor.find(".arrow")[0], b"damaged")
+    found, read = monitor.look(3)
+    assert found == first
+    assert sum(map(is_segment, read)) == 1
+
+
+def test_a_store_that_can_only_be_read_costs_time_and_not_the_window(
+    monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = monitor.look(3)
+    monitor.forget()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StorePermissionError("read only")
+
+    monkeypatch.setattr(type(monitor.world.store._backend), "write", refuse)
+    assert monitor.look(3)[0] == first
+
+
+def test_another_version_and_other_bins_have_summaries_of_their_own(monitor: Monitor) -> None:
+    config, store = monitor.world.config, monitor.world.store
+    reference = read_reference(store, config.version)
+    gather_window(store, config, reference, (END - HOUR, END), END + HOUR)
+    entry = reference.features["age"]
+    other = replace(reference, features={**reference.features, "age": {**entry, "edges": entry["edges"][:-1]}})
+    assert hash_profile(other) != hash_profile(reference)
+    digest = config.version.digest.removeprefix("sha256:")[:16]
+    assert monitor.find("T11.json") == [f"summaries/shop/churn/{digest}/{hash_profile(reference)}/2026-03-01T11.json"]
+
+
+def test_a_repeated_row_counts_once_in_an_hour(world: Any, rows: Rows) -> None:
+    world.send(rows(60, seed=1), [1] * 60, ago=1800)
+    world.send(rows(60, seed=2), ago=1700)
+    world.send(rows(60, seed=3), ago=1800 + 3600)
+    found, _ = Monitor(world).look(2)
+    assert (found["summary"]["rows"], len(found["labels"])) == (120, 60)
+
+
+def test_a_damaged_segment_is_counted_now_and_later(monitor: Monitor) -> None:
+    monitor.world.store.write_new(f"captures/shop/churn/{REQUESTS_STREAM}/2026-03-01T10/x.jsonl.gz", b"damaged")
+    first, _ = monitor.look(3)
+    assert first["summary"]["skipped_segments"] == 1
+    assert monitor.look(3)[0] == first
+
+
+def test_labels_beyond_the_limit_are_a_part_chosen_by_key(monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelkit.monitor.labels.MAX_LABELS", 25)
+    first, _ = monitor.look(3)
+    assert len(first["labels"]) == 25
+    monitor.forget()
+    assert monitor.look(3)[0] == first
