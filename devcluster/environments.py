@@ -17,6 +17,7 @@ def locked_python(lock: Path, folder: Path) -> Path:
         print(f"installing {lock.name} into {folder}", file=sys.stderr, flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         run(sys.executable, "-m", "venv", folder)
-        run(python, "-m", "pip", "install", "-q", "--require-hashes", "-r", lock)
+        # The lock names everything; older pips would take `pandas[parquet]` for another package than pandas.
+        run(python, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes", "-r", lock)
         stamp.write_text(lock.read_text())
     return python

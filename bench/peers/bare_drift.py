@@ -10,14 +10,14 @@ from collections import Counter
 import numpy as np
 import pyarrow.parquet as pq
 
-BATCH_ROWS = 131_072
+BATCH_ROWS = 65_536
 LIMIT = 0.2
 
 
 def count(path, edges):
     """Counts of each column, numbers between `edges`, and the number of rows."""
     counts, rows = {}, 0
-    file = pq.ParquetFile(path, buffer_size=1 << 18, pre_buffer=False)
+    file = pq.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False)
     for batch in file.iter_batches(BATCH_ROWS):
         rows += batch.num_rows
         for name, column in zip(batch.schema.names, batch.columns, strict=True):

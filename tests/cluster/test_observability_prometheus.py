@@ -2,6 +2,7 @@
 every dashboard, and every rule, finds data."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -120,8 +121,9 @@ class Scene:
         return [pod for pod in self.pods() if pod["metadata"]["labels"].get(DIGEST) == label]
 
     def trainer_pods(self) -> list[Object]:
-        """Of the run under way."""
-        return [pod for pod in self.pods() if pod["metadata"]["labels"].get(RUN) == str(UNENDING)]
+        """Of the run under way, once they have an address."""
+        pods = [pod for pod in self.pods() if pod["metadata"]["labels"].get(RUN) == str(UNENDING)]
+        return [pod for pod in pods if "podIP" in pod["status"]]
 
     def _get(self, kind: str) -> Object:
         return self.api.get(kind, self.namespace, NAME)
@@ -136,6 +138,9 @@ def scene(
     api: Api, node: Node, background: Background, namespace: str, operator: Callable[..., OperatorProcess]
 ) -> Iterator[tuple[Scene, OperatorProcess]]:
     """The scene, once it is set, and the operator."""
+    hindrance = find_hindrance()
+    if hindrance and not os.environ.get("CI"):
+        pytest.skip(hindrance)
     reporters = Reporters(api, background, namespace, NAME, [digest_of(1), digest_of(2)])
     node.play(namespace, _with_reports(reporters, play_trainers()))
     made = Scene(api, namespace)
@@ -214,9 +219,6 @@ def find_queries(namespace: str, model: str) -> dict[str, str]:
 def test_every_query_of_dashboards_and_rules_finds_data(
     scene: tuple[Scene, OperatorProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hindrance = find_hindrance()
-    if hindrance:
-        pytest.skip(hindrance)
     story, operator = scene
     progress = Progress()
     progress.enter("Searching")
@@ -291,7 +293,8 @@ def require_sound_rules(prometheus: PrometheusProcess) -> None:
 
 def require_alerts(prometheus: PrometheusProcess) -> None:
     """What is wrong in this scene is told, and nothing else."""
-    found = {alert["labels"]["alertname"] for alert in get(prometheus, "alerts")["alerts"]}
+    firing = [alert["labels"] for alert in get(prometheus, "alerts")["alerts"] if alert["state"] == "firing"]
+    found = {labels["alertname"] for labels in firing}
     assert found == {"ModelLoopQualityBreached"}
 
 
