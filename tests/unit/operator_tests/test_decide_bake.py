@@ -11,8 +11,7 @@ from modelloop.decide.bake import MIN_BAKE
 from modelloop.decide.conditions import find_condition
 from modelloop.decide.reasons import ConditionType
 from tests.unit.operator_tests.operator_states import digest_of
-from tests.unit.operator_tests.rollout_world import Behaviour, RolloutWorld, canary
-from tests.unit.operator_tests.test_decide_rollout import begin, last, stable, state
+from tests.unit.operator_tests.rollout_world import Behaviour, RolloutWorld, begin, canary, last, stable, state
 
 
 def baking(**fields: object) -> RolloutWorld:
