@@ -71,6 +71,7 @@ class Proxy:
         self.watched: set[str] = set()
         """Plural names of resources that were watched so far."""
         self.killed = False
+        self._transports: set[asyncio.Transport] = set()
         self.port = background.run(self._start())
         self.kubeconfig = folder / f"proxy-{self.port}.kubeconfig"
         self.kubeconfig.write_text(json.dumps(kubeconfig_for(f"http://127.0.0.1:{self.port}")))
@@ -93,9 +94,14 @@ class Proxy:
 
     async def _close(self) -> None:
         await self._runner.cleanup()
+        # A handler that is ended while its client goes may leave its connection to nobody.
+        for transport in self._transports:
+            transport.abort()
         await self._session.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if request.transport is not None:
+            self._transports.add(request.transport)
         if self.faults.refuse:
             return self._abort(request)
         if self.faults.hang(request.method, request.path):
