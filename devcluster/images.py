@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -115,6 +116,14 @@ def _read_loaded(layout: Layout) -> dict[str, str]:
 
 
 def _load_from_buildah(layout: Layout, references: Sequence[str]) -> None:
+    try:
+        _import_from_buildah(layout, references, hand_over=True)
+    except DevClusterError:
+        # containerd's garbage collector may come before the images that hold a layer are known.
+        _import_from_buildah(layout, references, hand_over=False)
+
+
+def _import_from_buildah(layout: Layout, references: Sequence[str], *, hand_over: bool) -> None:
     present = set(node.run_ctr(layout, "content", "list", "--quiet").split())
     blobs: dict[str, bytes | Path] = {}
     manifests = []
@@ -131,7 +140,7 @@ def _load_from_buildah(layout: Layout, references: Sequence[str]) -> None:
                 name = f"sha256:{path.name}"
                 if len(path.name) != 64 or name in blobs or name in present:
                     path.unlink()
-                elif not _hand_over(layout, path):
+                elif not (hand_over and _hand_over(layout, path)):
                     blobs[name] = path
         with _importing(layout) as stream:
             oci.write_archive(stream, {"schemaVersion": 2, "manifests": manifests}, blobs)
@@ -156,7 +165,10 @@ def _hand_over(layout: Layout, blob: Path) -> bool:
         with suppress(FileExistsError):
             (store / blob.name).hardlink_to(blob)
         done = subprocess.run(command, stdin=source, capture_output=True, env=environment(), check=False)
-        return done.returncode == 0
+        if done.returncode == 0:
+            # Else nothing keeps it until the image that needs it is imported.
+            node.run_ctr(layout, "content", "label", name, f"containerd.io/gc.root={datetime.now(UTC).isoformat()}")
+            return True
     return False
 
 

@@ -68,7 +68,8 @@ def test_with_the_operator_running_nothing_is_left_but_the_store_and_others_obje
     space: Space, operator: Operator, stranger: str
 ) -> None:
     _prepare_everything(space, UP)
-    space.kubectl("delete", "mt,md,mm", UP, "--wait=false")
+    # The deployment first: a version that one names when its training goes is kept.
+    space.kubectl("delete", "md,mm,mt", UP, "--wait=false")
     space.wait(lambda: not {name for name in _left(space) if UP in name}, f"the end of everything of {UP}")
     _require_stranger(space, stranger)
     assert space.get("PersistentVolumeClaim", STORE_CLAIM)["status"]["phase"] == "Bound"

@@ -9,7 +9,6 @@ number of native threads is set and the configuration has been read.
 import gc
 import logging
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
@@ -26,6 +25,7 @@ from modelkit.contract.result import TrainingResult, termination_message
 from modelkit.errors import RefusedError, SourceChangedError, StoreError, StorePermissionError
 from modelkit.logs import set_up_logging
 from modelkit.train.cores import available_cores, limit_native_threads
+from modelkit.train.stopping import stop_at_sigterm
 from modelkit.train.usage import Meter
 
 logger = logging.getLogger("modelkit.train")
@@ -119,12 +119,7 @@ def _report(result: TrainingResult, path: Path) -> None:
         logger.error("no termination message", extra={"path": str(path), "error": exc.strerror})
 
 
-def _stop(_signum: int, _frame: object) -> None:
-    """End at once: finished trials are stored, and nothing else of a run that isn't done is of use."""
-    os._exit(ExitCode.STOPPED)
-
-
 if __name__ == "__main__":
-    # A container's first process ignores the signal without a handler and would be killed after the grace period.
-    signal.signal(signal.SIGTERM, _stop)
+    # Finished trials are stored, and nothing else of a run that isn't done is of use.
+    stop_at_sigterm()
     sys.exit(main(os.environ, STAGE if STAGE in sys.argv[1:] else FINISH))

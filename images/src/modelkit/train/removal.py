@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping
 
@@ -14,6 +13,7 @@ from modelkit.errors import StoreError
 from modelkit.logs import set_up_logging
 from modelkit.store.store import Store
 from modelkit.train.retention import remove_all_versions
+from modelkit.train.stopping import stop_at_sigterm
 
 logger = logging.getLogger("modelkit.train.removal")
 
@@ -31,11 +31,6 @@ def main(environ: Mapping[str, str]) -> ExitCode:
     return ExitCode.DONE
 
 
-def _stop(_signum: int, _frame: object) -> None:
-    os._exit(ExitCode.STOPPED)
-
-
 if __name__ == "__main__":
-    # A container's first process ignores the signal without a handler.
-    signal.signal(signal.SIGTERM, _stop)
+    stop_at_sigterm()
     sys.exit(main(os.environ))

@@ -48,14 +48,13 @@ def remove_all_versions(store: Store, config: RemovalConfig) -> tuple[str, ...]:
     To be called when none of its runs is left. Raises StoreError.
     """
 
-    def is_unused(name: str) -> bool:
-        return _own_number(name, config.uid) is not None and name not in config.keep_versions
-
     def is_own(name: str) -> bool:
         return _own_number(name, config.uid) is not None
 
-    for _ in _remove_folders(store, run_directory(config.namespace, config.name, ""), is_own):
-        pass
+    def is_unused(name: str) -> bool:
+        return is_own(name) and name not in config.keep_versions
+
+    tuple(_remove_folders(store, run_directory(config.namespace, config.name, ""), is_own))
     return tuple(_remove_folders(store, version_directory(config.namespace, config.name, ""), is_unused))
 
 

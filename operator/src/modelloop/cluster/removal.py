@@ -78,6 +78,7 @@ async def _tend(cluster: Cluster, key: Key, body: Object, settings: WorkloadSett
 def _observe(cache: Cache, key: Key, body: Object, note: RemovalNote) -> ObservedNote:
     training = cache.get(key)
     job = cache.get(Key("Job", key.namespace, body["metadata"]["name"]))
+    is_own = job is not None and is_owned_by(job, body)
     since = body["metadata"]["deletionTimestamp"]
     return ObservedNote(
         training_lives=training is not None
@@ -88,5 +89,6 @@ def _observe(cache: Cache, key: Key, body: Object, note: RemovalNote) -> Observe
             and pod["metadata"].get("creationTimestamp", "") <= since
             for pod in cache.children(key, "Pod")
         ),
-        is_removed=job is not None and is_owned_by(job, body) and parse_job(job).state == "Complete",
+        is_removing=is_own,
+        is_removed=job is not None and is_own and parse_job(job).state == "Complete",
     )

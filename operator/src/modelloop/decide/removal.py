@@ -14,6 +14,8 @@ class ObservedNote:
     """The training that it is about is still there: then somebody deleted the note alone."""
     has_pods: bool
     """A pod of the training's runs is left, which may still write."""
+    is_removing: bool
+    """Its Job is there."""
     is_removed: bool
     """Its Job has succeeded."""
 
@@ -22,4 +24,4 @@ def decide_removal(observed: ObservedNote) -> Step:
     """Forget the note, remove the versions, or wait for what wakes us."""
     if observed.training_lives or observed.is_removed:
         return "Forget"
-    return "Wait" if observed.has_pods else "Remove"
+    return "Wait" if observed.is_removing or observed.has_pods else "Remove"

@@ -8,7 +8,7 @@ from modelloop.api.rollout import COMMANDS
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "modelloop"
 COMPONENT = "app.kubernetes.io/component"
-"""trainer, worker, server or monitor; also the name of the pod's main container."""
+"""trainer, worker, server, monitor or removal; also the name of the pod's main container."""
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 """What the operator watches among Jobs, Pods, Deployments and the like."""
 
