@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from modelkit.contract.codec import format_time
-from modelkit.contract.config import MonitorConfig, StoreConfig, VersionRef
+from modelkit.contract.config import StoreConfig, VersionRef
 from modelkit.contract.files import REQUESTS_STREAM, capture_hour
+from modelkit.contract.monitoring import MonitorConfig
 from modelkit.monitor.gathering import gather_window
 from modelkit.monitor.reference import parse_reference
 from modelkit.monitor.window import examine_window
@@ -83,7 +84,7 @@ def look(store: Store, profile: Path) -> dict[str, Any]:
         window_seconds=HOURS * 3600.0,
     )
     gathered = gather_window(store, config, reference, bounds, datetime.now(UTC))
-    examination = examine_window(config, reference, gathered.summary, gathered.labelled, bounds)
+    examination = examine_window(config, reference, gathered, bounds)
     drifted = [drift.name for drift in examination.drifts if drift.drifted]
     return {"rows": gathered.summary.rows, "drifted": drifted}
 

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelkit.contract.codec import dumps, loads
-from modelkit.contract.config import MonitorConfig, TrainerConfig
+from modelkit.contract.config import TrainerConfig
 from modelkit.contract.environment import CONFIG
 from modelkit.contract.files import report_directory, version_directory
+from modelkit.contract.monitoring import MonitorConfig
 from modelkit.contract.result import (
     ChampionResult,
     CheckResult,

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from modelkit.artifact.version import write_version
-from modelkit.contract.config import MonitorConfig, StoreConfig, VersionRef
+from modelkit.contract.config import StoreConfig, VersionRef
 from modelkit.contract.files import FEEDBACK_STREAM, METRICS, PROFILE, REQUESTS_STREAM, SIGNATURE, capture_hour
+from modelkit.contract.monitoring import MonitorConfig
 from modelkit.data.profile import build_profile
 from modelkit.store.segments import SegmentNames, compress_segment
 from modelkit.store.store import Store

@@ -4,11 +4,11 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from modelkit.contract.config import MonitorConfig
+from modelkit.contract.monitoring import MonitorConfig
 from modelkit.monitor.counts import Counts, build_counts, count_rows
 from modelkit.monitor.labels import Labelled, encode_answers, select_labelled
 from modelkit.monitor.reference import Reference
-from modelkit.monitor.window import Examination, examine_window
+from modelkit.monitor.window import Examination, Gathered, examine_window
 
 
 def count_table(reference: Reference, features: pa.Table, meta: pa.Table) -> Counts:
@@ -28,4 +28,4 @@ def examine_table(
 ) -> Examination:
     """A window of these rows."""
     summary = count_rows(reference, features, meta)
-    return examine_window(config, reference, summary, label_table(reference, meta), bounds)
+    return examine_window(config, reference, Gathered(summary, label_table(reference, meta)), bounds)

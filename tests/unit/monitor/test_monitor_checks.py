@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelkit.contract.config import DriftConfig, QualityConfig
+from modelkit.contract.monitoring import DriftConfig, QualityConfig
 from modelkit.data.profile import Histogram, build_profile, count_feature, reference_histogram
 from modelkit.evaluate.answers import Answers
 from modelkit.monitor.counts import Column

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from modelkit.contract.codec import dumps
-from modelkit.contract.config import MonitorConfig, StoreConfig
+from modelkit.contract.config import StoreConfig
 from modelkit.contract.environment import ExitCode
+from modelkit.contract.monitoring import MonitorConfig
 from modelkit.monitor.__main__ import main
 from modelkit.monitor.window import window_bounds
 

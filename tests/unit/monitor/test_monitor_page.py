@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelkit.contract.config import MonitorConfig, StoreConfig, VersionRef
+from modelkit.contract.config import StoreConfig, VersionRef
+from modelkit.contract.monitoring import MonitorConfig
 from modelkit.data.profile import build_profile
 from modelkit.monitor.bins import describe_bins
 from modelkit.monitor.page import build_page

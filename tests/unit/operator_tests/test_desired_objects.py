@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkit.contract.codec import loads
-from modelkit.contract.config import MonitorConfig, ServerConfig
+from modelkit.contract.config import ServerConfig
 from modelkit.contract.environment import CONFIG
+from modelkit.contract.monitoring import MonitorConfig
 from modelloop.api.common import Resources, Storage, VersionStatus
 from modelloop.api.deployment import ModelDeploymentSpec
 from modelloop.api.kinds import MAX_NAME

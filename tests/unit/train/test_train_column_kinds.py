@@ -12,8 +12,9 @@ import pytest
 
 from modelkit.artifact.signature import InputColumn, Signature, load_signature
 from modelkit.artifact.version import fetch_version
-from modelkit.contract.config import DataConfig, DriftConfig, FeedbackConfig, LimitsConfig, TrainerConfig
+from modelkit.contract.config import DataConfig, FeedbackConfig, LimitsConfig, TrainerConfig
 from modelkit.contract.files import FEEDBACK_STREAM, PROFILE, REQUESTS_STREAM, SAMPLES, SIGNATURE, capture_hour
+from modelkit.contract.monitoring import DriftConfig
 from modelkit.contract.recipe import ColumnTypeConfig
 from modelkit.contract.result import TrainingResult
 from modelkit.monitor.counts import Counts, build_counts, count_rows

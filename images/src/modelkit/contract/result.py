@@ -322,6 +322,19 @@ def _shorten(text: str | None, limit: int) -> str | None:
 
 
 CHECK_STATES = ("OK", "Breached", "Unknown")
+CHECKS = (
+    "DataQuality",
+    "Drift",
+    "MultivariateDrift",
+    "PredictionDrift",
+    "AttributionDrift",
+    "Quality",
+    "EstimatedQuality",
+    "Calibration",
+    "Fairness",
+    "Service",
+)
+"""In the order in which people read them. One that isn't configured, or that doesn't fit the task, is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,7 +350,7 @@ class CheckResult:
     """One check of one window."""
 
     name: str
-    """DataQuality, Drift, PredictionDrift or Quality."""
+    """One of CHECKS."""
     state: str
     """OK, Breached or Unknown; too few rows is Unknown."""
     message: str
@@ -361,3 +374,23 @@ class WindowResult:
     checks: tuple[CheckResult, ...]
     report: str
     """Path of the report below the store's root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelinePoint:
+    """One entry of ModelMonitor's status.timeline, keyed by `end`: what is left of windows of long ago."""
+
+    end: datetime
+    version: int
+    state: str
+    """Breached when any check was, else OK; Unknown when nothing could be said."""
+    rows: int
+    labels: int
+    feature: str = ""
+    """The one that differed most."""
+    drift: float | None = None
+    """Its distance."""
+    quality: float | None = None
+    """The metric of the labelled rows."""
+    estimated: float | None = None
+    """The metric that was to be expected of all rows."""

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from modelkit.artifact.version import ArtifactError
 from modelkit.contract.codec import ContractError, loads, parse_time
-from modelkit.contract.config import MonitorConfig
 from modelkit.contract.environment import CONFIG, ExitCode
 from modelkit.contract.files import REPORT_HTML, REPORT_JSON, TERMINATION_LOG, report_directory
+from modelkit.contract.monitoring import MonitorConfig
 from modelkit.contract.result import WindowResult
 from modelkit.errors import ModelKitError, RefusedError, StoreError, StorePermissionError
 from modelkit.logs import set_up_logging
@@ -112,7 +112,7 @@ def monitor(config: MonitorConfig, environ: Mapping[str, str], now: datetime) ->
     reference = read_reference(store, config.version)
     start, end = window_bounds(config, now)
     gathered = gather_window(store, config, reference, (start, end), datetime.now(UTC))
-    examination = examine_window(config, reference, gathered.summary, gathered.labelled, (start, end))
+    examination = examine_window(config, reference, gathered, (start, end))
     folder = report_directory(config.namespace, config.name, end)
     # The report first: a window in the status must not refer to nothing.
     store.write(f"{folder}/{REPORT_JSON}", build_report(config, examination))

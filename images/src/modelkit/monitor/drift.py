@@ -9,7 +9,7 @@ large distances, at a million rows a difference that matters to nobody is signif
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelkit.contract.config import DriftConfig
+from modelkit.contract.monitoring import DriftConfig
 from modelkit.contract.result import CheckResult, FeatureFinding
 from modelkit.monitor.counts import Column
 from modelkit.monitor.statistics import chi_square_p_value, discoveries, pool_cells, stability_index
@@ -25,6 +25,9 @@ from modelkit.monitor.wording import (
 )
 
 DRIFT, PREDICTION_DRIFT = "Drift", "PredictionDrift"
+
+MAX_STABILITY_INDEX = 0.2
+"""Usual limit of the population stability index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def compare_columns(columns: Sequence[Column], config: DriftConfig, min_rows: in
     distances = [stability_index(*cells) for cells in pooled]
     significant = discoveries(p_values, config.false_discovery_rate)
     return tuple(
-        ColumnDrift(column.name, distance, p_value, column.window.valid, is_real and distance > config.max_distance)
+        ColumnDrift(column.name, distance, p_value, column.window.valid, is_real and distance > max_distance(config))
         for column, distance, p_value, is_real in zip(tested, distances, p_values, significant, strict=True)
     )
 
@@ -94,10 +97,15 @@ def check_prediction_drift(drifts: Sequence[ColumnDrift], rows: int, config: Dri
         state=BREACHED if breached else OK,
         message=f"the predictions {verb}; {_describe_worst(drifts, config)}",
         value=round(max(drift.distance for drift in drifts), 6),
-        limit=config.max_distance,
+        limit=max_distance(config),
         rows=rows,
         worst=find_worst(drifts),
     )
+
+
+def max_distance(config: DriftConfig) -> float:
+    """The effect-size floor: as configured, or the usual one."""
+    return MAX_STABILITY_INDEX if config.max_distance is None else config.max_distance
 
 
 def rank(drifts: Sequence[ColumnDrift]) -> list[ColumnDrift]:
@@ -118,9 +126,9 @@ def _describe_worst(drifts: Sequence[ColumnDrift], config: DriftConfig) -> str:
     worst = rank(drifts)[0]
     if worst.drifted:
         sign, why = ">", ""
-    elif worst.distance > config.max_distance:
+    elif worst.distance > max_distance(config):
         sign, why = ">", f", which chance explains (p {format_p_value(worst.p_value, sign=True)})"
     else:
         sign, why = "≤", ""
-    distance, limit = format_number(worst.distance), format_number(config.max_distance)
+    distance, limit = format_number(worst.distance), format_number(max_distance(config))
     return f"worst: {worst.name!r} PSI {distance} {sign} {limit}{why}"

@@ -10,19 +10,19 @@ there are more by now the hour is read again. When there are fewer (the retentio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from modelkit.contract.config import MonitorConfig
 from modelkit.contract.files import FEEDBACK_STREAM, capture_hour, captures_directory
+from modelkit.contract.monitoring import MonitorConfig
 from modelkit.errors import StoreError
 from modelkit.monitor.archive import AnswersError, AnswersWriter, Archive, StoredHour
 from modelkit.monitor.hours import HOUR, Source, summarise_hour
-from modelkit.monitor.labels import Feedback, Join, Labelled
+from modelkit.monitor.labels import Feedback, Join
 from modelkit.monitor.reference import Reference
 from modelkit.monitor.summary import Summary, empty_summary
+from modelkit.monitor.window import Gathered
 from modelkit.store.store import Store, StoredObject
 from modelkit.store.tables import FEEDBACK, THREADS, Stream, list_segments, stream_segments
 
@@ -33,14 +33,6 @@ SLACK = timedelta(minutes=5)
 fails is tried again at least every half minute."""
 
 Bounds = tuple[datetime, datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """All that the checks need of a window."""
-
-    summary: Summary
-    labelled: Labelled
 
 
 def gather_window(store: Store, config: MonitorConfig, reference: Reference, bounds: Bounds, now: datetime) -> Gathered:

@@ -8,13 +8,13 @@ from html import escape
 from importlib.resources import files
 
 from modelkit.contract.codec import format_time
-from modelkit.contract.config import MonitorConfig
+from modelkit.contract.monitoring import MonitorConfig
 from modelkit.contract.result import CheckResult
 from modelkit.monitor.bins import describe_bins
 from modelkit.monitor.charts import draw_distribution, draw_quality
 from modelkit.monitor.counts import Column
 from modelkit.monitor.data_quality import Problem
-from modelkit.monitor.drift import ColumnDrift, rank
+from modelkit.monitor.drift import ColumnDrift, max_distance, rank
 from modelkit.monitor.quality import QUALITY, SIGNIFICANCE
 from modelkit.monitor.window import Examination
 from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, format_p_value, format_share, plural
@@ -207,7 +207,7 @@ def _looked_at(config: MonitorConfig, examination: Examination) -> str:
         "Window": f"{format_time(result.start)} to {format_time(result.end)}",
         "Rows": f"{result.rows:,} captured, {result.labels:,} with a label; at least {config.min_rows:,} rows and "
         f"{config.quality.min_labels:,} labels are needed",
-        "Drift": f"PSI above {format_number(config.drift.max_distance)} over the bins of the training data, corrected "
+        "Drift": f"PSI above {format_number(max_distance(config.drift))} over the bins of the training data, corrected "
         f"for chance, and significant: chi-squared test, false discovery rate "
         f"{format_number(config.drift.false_discovery_rate)}",
         "Data quality": "share of missing, mistyped, unknown or out-of-range values against the reference's own",

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from modelkit.contract.config import QualityConfig
 from modelkit.contract.metrics import LOWER_IS_BETTER, improvement
+from modelkit.contract.monitoring import QualityConfig
 from modelkit.contract.result import CheckResult
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.metrics import compute_metrics, weighted_metrics

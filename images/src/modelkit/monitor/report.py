@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 from modelkit.contract.codec import to_plain
-from modelkit.contract.config import MonitorConfig
+from modelkit.contract.monitoring import MonitorConfig
 from modelkit.monitor.bins import Bin, describe_bins
 from modelkit.monitor.counts import Column
-from modelkit.monitor.drift import ColumnDrift
+from modelkit.monitor.drift import ColumnDrift, max_distance
 from modelkit.monitor.window import Examination
 
 FORMAT = 1
@@ -25,7 +25,7 @@ def build_report(config: MonitorConfig, examination: Examination) -> bytes:
         "deployment": config.deployment,
         "limits": {
             "minRows": config.min_rows,
-            "maxDistance": config.drift.max_distance,
+            "maxDistance": max_distance(config.drift),
             "falseDiscoveryRate": config.drift.false_discovery_rate,
             "maxDriftedShare": config.drift.max_drifted_share,
             "maxDrop": config.quality.max_drop,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelkit.contract.codec import to_plain
-from modelkit.contract.config import DriftConfig
+from modelkit.contract.monitoring import DriftConfig
 from modelkit.errors import ModelKitError
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from modelkit.contract.config import MonitorConfig
 from modelkit.contract.files import REPORT_HTML, report_directory
+from modelkit.contract.monitoring import MonitorConfig
 from modelkit.contract.result import CheckResult, WindowResult
 from modelkit.monitor.counts import Counts, build_counts
 from modelkit.monitor.data_quality import Problem, check_data_quality, find_problems
@@ -14,6 +14,14 @@ from modelkit.monitor.quality import Estimate, check_quality, estimate_quality
 from modelkit.monitor.reference import Reference
 from modelkit.monitor.summary import Summary
 from modelkit.monitor.wording import fit_status, mention_redacted, mention_skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All that the checks need of a window."""
+
+    summary: Summary
+    labelled: Labelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +49,13 @@ def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datet
 
 
 def examine_window(
-    config: MonitorConfig, reference: Reference, summary: Summary, labelled: Labelled, bounds: tuple[datetime, datetime]
+    config: MonitorConfig, reference: Reference, gathered: Gathered, bounds: tuple[datetime, datetime]
 ) -> Examination:
     """Run every check on the counts and the labelled rows of [start, end).
 
     A feature that some rows hold as a hash or not at all is in no check: it would look missing or changed.
     """
+    summary, labelled = gathered.summary, gathered.labelled
     redacted = tuple(name for name in reference.features if name in summary.redacted)
     counts = build_counts(reference, summary)
     drifts = compare_columns(counts.features, config.drift, config.min_rows)

@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any
 
 from modelkit.contract.codec import dumps
-from modelkit.contract.config import DriftConfig, MonitorConfig, QualityConfig, StoreConfig, VersionRef
+from modelkit.contract.config import StoreConfig, VersionRef
+from modelkit.contract.monitoring import DriftConfig, MonitorConfig, QualityConfig
 from modelloop.api.common import GROUP, Resources, VersionStatus, parse_duration
 from modelloop.api.monitor import ModelMonitorSpec
 from modelloop.desired import labels, names
