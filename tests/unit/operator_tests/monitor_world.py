@@ -57,8 +57,10 @@ class MonitorWorld:
         self.status = ModelMonitorStatus.model_validate_json(text)
         return plan
 
-    def look(self, *windows: Window) -> MonitorPlan:
-        """The monitor's pod writes windows, and a pass follows."""
+    def look(self, *windows: Window, is_clock_right: bool = True) -> MonitorPlan:
+        """The monitor's pod writes windows, and a pass follows: after their end, where the clock is right."""
+        if is_clock_right:
+            self.now = max([self.now, *(item.end for item in windows)])
         ends = {item.end: item for item in (*self.status.windows, *windows)}
         kept = tuple(ends[end] for end in sorted(ends))[-10:]
         self.status = self.status.model_copy(update={"windows": kept})

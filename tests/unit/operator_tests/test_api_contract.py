@@ -16,17 +16,15 @@ from modelkit.contract.config import (
     CaptureConfig,
     ComparisonConfig,
     DataConfig,
-    DriftConfig,
     FeedbackConfig,
     LimitsConfig,
-    MonitorConfig,
     PreprocessingConfig,
-    QualityConfig,
     ServerConfig,
     StoreConfig,
     TrainerConfig,
     VersionRef,
 )
+from modelkit.contract.monitoring import DriftConfig, MonitorConfig, QualityConfig
 from modelkit.contract.result import (
     CheckResult,
     FeatureFinding,

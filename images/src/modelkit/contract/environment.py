@@ -9,6 +9,9 @@ STORE_ENV_PREFIX = "MODELLOOP_STORE_"
 DATA_ENV_PREFIX = "MODELLOOP_DATA_"
 """The keys of the data source's Secret arrive with this prefix."""
 
+JOB_NAME = "MODELLOOP_JOB_NAME"
+"""Name of the Job that a monitor's pod belongs to. A CronJob's name ends with the minute that it was due."""
+
 HTTP_PORT = 8080
 GRPC_PORT = 8081
 METRICS_PORT = 9090

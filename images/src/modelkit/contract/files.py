@@ -53,6 +53,8 @@ TOKENS_MOUNT = "/var/lib/modelloop/tokens"
 """A mounted Secret whose values are bearer tokens."""
 CAPTURE_KEY = "/var/lib/modelloop/capture-key/key"
 """The key that hashes captured columns."""
+NOTIFY_MOUNT = "/var/lib/modelloop/notify"
+"""A mounted Secret with the address of a webhook."""
 TERMINATION_LOG = "/dev/termination-log"
 
 

@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from modelkit.contract.metrics import METRICS
 from modelkit.contract.result import CHECK_STATES
 from modelloop.api.common import (
     DURATION_PATTERN,
@@ -17,37 +16,19 @@ from modelloop.api.common import (
     cel,
     validations,
 )
-
-
-class DriftCheck(ApiModel):
-    """When the data of a window counts as drifted from what the model learned."""
-
-    max_distance: Annotated[
-        float,
-        Field(gt=0, le=100, description="Population stability index above which a feature has drifted."),
-    ] = 0.2
-    false_discovery_rate: Annotated[
-        float, Field(gt=0, le=0.5, description="Share of false findings accepted among the drifted features.")
-    ] = 0.01
-    max_drifted_share: Annotated[
-        float, Field(ge=0, lt=1, description="Share of the features that may drift before it counts.")
-    ] = 0
-
-
-class QualityCheck(ApiModel):
-    """When quality on labelled rows counts as lost."""
-
-    metric: Annotated[
-        str | None,
-        Field(
-            description="The training's primary metric when not set.",
-            json_schema_extra={"enum": list(METRICS)},
-        ),
-    ] = None
-    max_drop: Annotated[
-        float, Field(ge=0, description="Allowed loss against the version's own test, in the metric's unit.")
-    ] = 0.05
-    min_labels: Annotated[int, Field(ge=1, le=1_000_000, description="Fewer labelled rows decide nothing.")] = 30
+from modelloop.api.monitor_checks import (
+    AttributionCheck,
+    CalibrationCheck,
+    DataQualityCheck,
+    DriftCheck,
+    EstimatedQualityCheck,
+    FairnessCheck,
+    MultivariateCheck,
+    Notify,
+    QualityCheck,
+    Report,
+    ServiceCheck,
+)
 
 
 class Alarm(ApiModel):
@@ -82,17 +63,22 @@ class Retrain(ApiModel):
         ),
     ] = "Automatic"
     checks: Annotated[
-        tuple[Literal["Drift", "Quality"], ...],
+        tuple[
+            Literal["Drift", "MultivariateDrift", "PredictionDrift", "Quality", "EstimatedQuality", "Calibration"], ...
+        ],
         Field(
             min_length=1,
-            max_length=2,
+            max_length=6,
             description="Checks whose breach counts.",
             json_schema_extra={"x-kubernetes-list-type": "set"},
         ),
     ] = ("Drift", "Quality")
     data: Annotated[
-        Literal["Append", "Window"],
-        Field(description="Append: the training source and the labelled captured rows; Window: only the latter."),
+        Literal["Append", "Replace", "Window"],
+        Field(
+            description="Append: the training source and the labelled captured rows. Replace: the latter take the "
+            "place of as many rows of the former, the oldest first. Window: only captured rows."
+        ),
     ] = "Append"
     lookback: Annotated[
         Duration | None,
@@ -162,10 +148,21 @@ class ModelMonitorSpec(ApiModel):
     ] = None
     window: Annotated[Duration, Field(description="Requests of this length of time are looked at.")] = "24h"
     min_rows: Annotated[int, Field(ge=1, le=1_000_000, description="Fewer rows decide nothing.")] = 50
+    data_quality: DataQualityCheck = DataQualityCheck()
     drift: DriftCheck = DriftCheck()
+    multivariate: MultivariateCheck = MultivariateCheck()
     quality: QualityCheck = QualityCheck()
+    estimated_quality: EstimatedQualityCheck = EstimatedQualityCheck()
+    calibration: CalibrationCheck = CalibrationCheck()
+    service: ServiceCheck = ServiceCheck()
+    fairness: Annotated[FairnessCheck | None, Field(description="Absent: groups aren't compared.")] = None
+    attribution: Annotated[
+        AttributionCheck | None, Field(description="Absent: answers aren't explained, which takes the most time.")
+    ] = None
     alarm: Alarm = Alarm()
     retrain: Annotated[Retrain | None, Field(description="Absent: alarms are reported only.")] = None
+    report: Report = Report()
+    notify: Annotated[Notify | None, Field(description="Absent: nobody is told over HTTP.")] = None
     suspend: Annotated[bool, Field(description="Stops looking; what is known stays.")] = False
     image: Annotated[Image | None, Field(description="Another monitor image under the same contract.")] = None
     resources: Resources = Resources()
@@ -203,6 +200,20 @@ class Window(ApiModel):
     report: Annotated[str, Field(max_length=512)] = ""
 
 
+class TimelinePoint(ApiModel):
+    """What is left of a window of long ago. Only the monitor's pod writes it."""
+
+    end: AwareDatetime
+    version: Annotated[int, Field(ge=1)]
+    state: Annotated[str, Field(json_schema_extra={"enum": list(CHECK_STATES)})]
+    rows: Annotated[int, Field(ge=0)]
+    labels: Annotated[int, Field(ge=0)]
+    feature: Annotated[str, Field(max_length=256, description="The one that differed most.")] = ""
+    drift: Annotated[float | None, Field(description="Its distance.")] = None
+    quality: Annotated[float | None, Field(description="The metric of the labelled rows.")] = None
+    estimated: Annotated[float | None, Field(description="The metric to be expected of all rows.")] = None
+
+
 class RetrainRequest(ApiModel):
     """A request to the training. Its id follows from the window that raised the alarm, so it counts once."""
 
@@ -213,7 +224,14 @@ class RetrainRequest(ApiModel):
     reason: Annotated[str, Field(max_length=1024)]
     since: AwareDatetime
     until: AwareDatetime
-    policy: Literal["Append", "Window"]
+    policy: Literal["Append", "Replace", "Window"]
+
+
+class RequestMark(ApiModel):
+    """What is remembered of each request."""
+
+    time: Annotated[AwareDatetime, Field(description="When it was made.")]
+    until: Annotated[AwareDatetime, Field(description="End of the window that it was made for.")]
 
 
 class RollbackRequest(ApiModel):
@@ -237,10 +255,18 @@ class ModelMonitorStatus(ApiModel):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["end"]},
         ),
     ] = ()
+    timeline: Annotated[
+        tuple[TimelinePoint, ...],
+        Field(
+            max_length=100,
+            description="A line for each window, for longer; newest last; written by the monitor's pod.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["end"]},
+        ),
+    ] = ()
     retrain: Annotated[RetrainRequest | None, Field(description="The latest request.")] = None
     retrains: Annotated[int, Field(ge=0, description="Number of requests so far.")] = 0
-    request_times: Annotated[
-        tuple[AwareDatetime, ...], Field(max_length=100, description="Of the latest requests, newest last.")
+    requests: Annotated[
+        tuple[RequestMark, ...], Field(max_length=100, description="The latest requests, newest last.")
     ] = ()
     fruitless: Annotated[
         int, Field(ge=0, description="Retrains asked for in a row that no recovery has followed so far.")

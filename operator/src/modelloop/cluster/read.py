@@ -252,6 +252,11 @@ def _read_others(cache: Cache, key: Key, training: Key, handled: Mapping[str, st
         if name != key.name and status.retrain is not None and status.retrain.training == training.name:
             is_handled = handled.get(f"monitor/{name}") == status.retrain.id
             found.append(
-                OtherMonitor(name=name, request=status.retrain, is_handled=is_handled, times=status.request_times)
+                OtherMonitor(
+                    name=name,
+                    request=status.retrain,
+                    is_handled=is_handled,
+                    times=tuple(mark.time for mark in status.requests),
+                )
             )
     return tuple(found)

@@ -38,7 +38,12 @@ class ConditionSet:
 
     def build(self) -> tuple[Condition, ...]:
         """The conditions after this pass, in a stable order."""
-        transient = (ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.APPROVAL_REFUSED)
+        transient = (
+            ConditionType.RECONCILING,
+            ConditionType.STALLED,
+            ConditionType.APPROVAL_REFUSED,
+            ConditionType.FEEDBACK_MISSING,
+        )
         kept = {
             condition.type: condition
             for condition in self.previous

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from modelloop.api.common import Condition
-from modelloop.api.monitor import ModelMonitorStatus, Window
-from modelloop.decide.conditions import ConditionSet
+from modelloop.api.monitor import ModelMonitorStatus, RequestMark, Window
+from modelloop.decide.conditions import ConditionSet, find_condition
 from modelloop.decide.plan import Event
 from modelloop.decide.pods import ObservedPod, Problem, find_problem
 from modelloop.decide.reasons import ConditionType, Reason
-from modelloop.decide.retrain import Decision, ObservedMonitor, count_fruitless, decide_retrain
+from modelloop.decide.retrain import CLOCK_TOLERANCE, Decision, ObservedMonitor, count_fruitless, decide_retrain
 
-MAX_TIMES = 100
+MAX_MARKS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,16 +29,17 @@ def decide_monitor(observed: ObservedMonitor, now: datetime) -> MonitorPlan:
     """The next status of a monitor, and whether it asks its training for a run."""
     status, model = observed.status, observed.model
     digest = model.digest if model is not None else None
-    windows = sorted((window for window in status.windows if window.digest == digest), key=lambda window: window.end)
-    fruitless = count_fruitless(observed)
+    past = [window for window in status.windows if window.end <= now + CLOCK_TOLERANCE]
+    windows = sorted((window for window in past if window.digest == digest), key=lambda window: window.end)
+    fruitless = count_fruitless(observed, now)
     decision = decide_retrain(observed, fruitless, windows, now)
     updates: dict[str, object] = {"observed_generation": observed.generation, "fruitless": fruitless}
-    if status.windows:
-        updates["last_window_time"] = max(window.end for window in status.windows)
+    if past:
+        updates["last_window_time"] = max(window.end for window in past)
     events: tuple[Event, ...] = ()
     if decision.request is not None:
-        times = (*status.request_times, now)[-MAX_TIMES:]
-        updates |= {"retrain": decision.request, "retrains": status.retrains + 1, "request_times": times}
+        marks = (*status.requests, RequestMark(time=now, until=decision.request.until))[-MAX_MARKS:]
+        updates |= {"retrain": decision.request, "retrains": status.retrains + 1, "requests": marks}
         updates |= {"fruitless": fruitless + 1, "handled_token": observed.token}
         events = (Event(reason=Reason.REQUESTED, message=decision.message, warning=True),)
     if decision.rollback is not None:
@@ -47,8 +48,11 @@ def decide_monitor(observed: ObservedMonitor, now: datetime) -> MonitorPlan:
     if decision.suggestion and decision.suggestion != status.suggested:
         updates["suggested"] = decision.suggestion
         events = (Event(reason=Reason.SUGGESTED, message=decision.message, warning=True),)
+    hint = _find_missing_feedback(observed, windows)
+    if hint and find_condition(status.conditions, ConditionType.FEEDBACK_MISSING) is None:
+        events = (*events, Event(reason=ConditionType.FEEDBACK_MISSING, message=hint))
     next_status = status.model_copy(update=updates)
-    conditions = _conditions(observed, windows, decision, now)
+    conditions = _conditions(observed, windows, decision, hint, now)
     return MonitorPlan(
         status=next_status.model_copy(update={"conditions": conditions}),
         schedule_wanted=digest is not None,
@@ -64,6 +68,7 @@ def _conditions(
     observed: ObservedMonitor,
     windows: Sequence[Window],
     decision: Decision,
+    hint: str,
     now: datetime,
 ) -> tuple[Condition, ...]:
     conditions = ConditionSet(observed.status.conditions, observed.generation, now)
@@ -75,6 +80,8 @@ def _conditions(
     healthy, reason, message = _health(windows)
     conditions.set(ConditionType.HEALTHY, healthy, reason, message)
     conditions.set(ConditionType.RETRAINING, decision.under_way, decision.reason, decision.message)
+    if hint:
+        conditions.set(ConditionType.FEEDBACK_MISSING, True, Reason.NO_FEEDBACK, hint)
     return conditions.build()
 
 
@@ -103,6 +110,19 @@ def _pod_problem(pods: Sequence[ObservedPod]) -> Problem | None:
         if problem is not None or pod.exit_code == 0:
             return problem
     return None
+
+
+def _find_missing_feedback(observed: ObservedMonitor, windows: Sequence[Window]) -> str:
+    """The hint that nobody sends true labels; empty when somebody does, or when it's too early to tell."""
+    recent = windows[-observed.spec.alarm.windows :]
+    looked = [window for window in recent if window.rows >= observed.spec.min_rows]
+    if len(looked) < observed.spec.alarm.windows or any(window.labels for window in recent):
+        return ""
+    return (
+        f"the last {len(recent)} windows have {sum(window.rows for window in recent):,} rows and no label: without "
+        "feedback nobody can tell how good the answers are, and nothing can be learned from them; send true labels to "
+        "the server's /feedback"
+    )
 
 
 def _health(windows: Sequence[Window]) -> tuple[bool | None, str, str]:

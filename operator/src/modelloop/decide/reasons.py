@@ -4,8 +4,10 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """Condition types of the three kinds. `Reconciling` and `Stalled` (kstatus) and `ApprovalRefused` exist only while
-    true."""
+    """Condition types of the three kinds.
+
+    `Reconciling` and `Stalled` (kstatus), `ApprovalRefused` and `FeedbackMissing` exist only while true.
+    """
 
     READY = "Ready"
     RECONCILING = "Reconciling"
@@ -16,6 +18,7 @@ class ConditionType(StrEnum):
     AVAILABLE = "Available"
     ROLLED_OUT = "RolledOut"
     HEALTHY = "Healthy"
+    FEEDBACK_MISSING = "FeedbackMissing"
     RETRAINING = "Retraining"
     RUN_ALLOWED = "RunAllowed"
 
@@ -51,6 +54,7 @@ class Reason(StrEnum):
     NOT_ENOUGH_ROWS = "NotEnoughRows"
     NO_ALARM = "NoAlarm"
     NO_CHAMPION = "NoChampion"
+    NO_FEEDBACK = "NoFeedback"
     NO_RUN_YET = "NoRunYet"
     NO_TRAFFIC = "NoTraffic"
     NO_WINDOW_YET = "NoWindowYet"

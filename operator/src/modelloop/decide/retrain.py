@@ -19,6 +19,9 @@ from modelloop.decide.pods import ObservedPod
 from modelloop.decide.reasons import Reason
 
 _MAX_REASON = 1024
+CLOCK_TOLERANCE = timedelta(minutes=10)
+"""What lies further ahead than two clocks differ was written before a clock was set back. It must not hold anything up
+until that time comes again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +97,10 @@ class Decision:
     """Id of the request that a person would have to make."""
 
 
-def count_fruitless(observed: ObservedMonitor) -> int:
-    """Requests in a row that no recovery has followed. Another spec ends the row, too."""
+def count_fruitless(observed: ObservedMonitor, now: datetime) -> int:
+    """Requests in a row that no recovery has followed. Another spec ends the row, too, and a clock that is set back."""
     status, last = observed.status, observed.status.retrain
-    if status.observed_generation != observed.generation or last is None:
+    if status.observed_generation != observed.generation or last is None or last.until > now + CLOCK_TOLERANCE:
         return 0
     later = sorted((window for window in status.windows if window.end > last.until), key=lambda window: window.end)
     wanted, row = observed.spec.alarm.recovery, 0
@@ -212,8 +215,11 @@ def _find_hold(
     earlier = [other.request for other in model.others]
     if own is not None and own.training == model.training:
         earlier.append(own)
-    last = max(earlier, key=lambda request: request.time, default=None)
-    if own is not None and newest.end <= own.until:
+    known = (request for request in earlier if request.time <= now + CLOCK_TOLERANCE)
+    last = max(known, key=lambda request: request.time, default=None)
+    ends = [mark.until for mark in observed.status.requests]
+    # Of all of them: where a clock was set back, a window of before may come again after later ones.
+    if newest.end in ends or any(newest.end < end <= now + CLOCK_TOLERANCE for end in ends):
         return Decision(Reason.NO_ALARM, f"{alarm}; no window has ended since the last request")
     if fruitless >= retrain.give_up_after:
         message = (
@@ -240,8 +246,11 @@ def _find_spent_budget(
     observed: ObservedMonitor, model: ObservedModel, retrain: Retrain, alarm: str, now: datetime
 ) -> Decision | None:
     span = parse_duration(retrain.budget.window)
-    times = [*observed.status.request_times, *(time for other in model.others for time in other.times)]
-    counted = sorted(time for time in times if now - time < span)
+    times = [
+        *(mark.time for mark in observed.status.requests),
+        *(time for other in model.others for time in other.times),
+    ]
+    counted = sorted(time for time in times if now - span < time <= now + CLOCK_TOLERANCE)
     if len(counted) < retrain.budget.runs:
         return None
     message = f"{alarm}; {len(counted)} retrains in {retrain.budget.window} are what spec.retrain.budget allows"

@@ -1,17 +1,34 @@
 """Builds what watches a model: a CronJob and a ServiceAccount that may patch one status only."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from modelkit.contract.codec import dumps
 from modelkit.contract.config import StoreConfig, VersionRef
-from modelkit.contract.monitoring import DriftConfig, MonitorConfig, QualityConfig
+from modelkit.contract.environment import JOB_NAME
+from modelkit.contract.files import NOTIFY_MOUNT
+from modelkit.contract.monitoring import (
+    AttributionConfig,
+    CalibrationConfig,
+    DataQualityConfig,
+    DriftConfig,
+    EstimatedQualityConfig,
+    FairnessConfig,
+    MonitorConfig,
+    MultivariateConfig,
+    NotifyConfig,
+    QualityConfig,
+    ReportConfig,
+    ServiceConfig,
+)
 from modelloop.api.common import GROUP, Resources, VersionStatus, parse_duration
 from modelloop.api.monitor import ModelMonitorSpec
+from modelloop.api.monitor_checks import CalibrationCheck, EstimatedQualityCheck, MultivariateCheck
 from modelloop.desired import labels, names
 from modelloop.desired.workload import (
     Main,
     Mounts,
+    SecretFolder,
     WorkloadSettings,
     build_pod_spec,
     store_secrets,
@@ -22,6 +39,9 @@ KIND = "ModelMonitor"
 CONTAINER = "monitor"
 HISTORY_LIMIT = 10
 """Windows kept in status."""
+TIMELINE_LIMIT = 60
+"""Points kept in status for longer."""
+_Part = TypeVar("_Part", MultivariateConfig, EstimatedQualityConfig, CalibrationConfig)
 _DEFAULT_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "512Mi"})
 
 
@@ -36,19 +56,7 @@ def build_cron_job(
     settings: WorkloadSettings,
 ) -> dict[str, Any]:
     """The CronJob that looks at what `version` answered since `since`."""
-    config = MonitorConfig(
-        namespace=namespace,
-        name=name,
-        deployment=spec.deployment_ref.name,
-        version=VersionRef(number=version.number, path=version.path, digest=version.digest),
-        version_since=since,
-        store=StoreConfig(uri=store_uri(version.storage)),
-        window_seconds=parse_duration(spec.window).total_seconds(),
-        min_rows=spec.min_rows,
-        history_limit=HISTORY_LIMIT,
-        drift=DriftConfig(**spec.drift.model_dump()),
-        quality=QualityConfig(**spec.quality.model_dump()),
-    )
+    config = _build_config(spec, version, since, namespace=namespace, name=name)
     object_labels = labels.object_labels(KIND, name)
     main = Main(
         name=CONTAINER,
@@ -57,11 +65,12 @@ def build_cron_job(
         config=dumps(config),
         resources=spec.resources,
         default_resources=_DEFAULT_RESOURCES,
+        labels={JOB_NAME: "batch.kubernetes.io/job-name"},
     )
     pod_spec = build_pod_spec(
         main,
         settings,
-        Mounts(store_claim=names.store_claim(version.storage.uri)),
+        Mounts(store_claim=names.store_claim(version.storage.uri), secrets=_secrets(spec)),
         store_secrets(version.storage),
         restartPolicy="Never",
         serviceAccountName=names.monitor_account_name(name),
@@ -92,6 +101,53 @@ def build_cron_job(
         "metadata": _metadata(names.cron_job_name(name), namespace, name, uid),
         "spec": cron_spec,
     }
+
+
+def _build_config(
+    spec: ModelMonitorSpec, version: VersionStatus, since: datetime, *, namespace: str, name: str
+) -> MonitorConfig:
+    service, report = spec.service, spec.report
+    return MonitorConfig(
+        namespace=namespace,
+        name=name,
+        deployment=spec.deployment_ref.name,
+        version=VersionRef(number=version.number, path=version.path, digest=version.digest),
+        version_since=since,
+        store=StoreConfig(uri=store_uri(version.storage)),
+        window_seconds=parse_duration(spec.window).total_seconds(),
+        min_rows=spec.min_rows,
+        history_limit=HISTORY_LIMIT,
+        timeline_limit=TIMELINE_LIMIT,
+        data_quality=DataQualityConfig(**spec.data_quality.model_dump()),
+        drift=DriftConfig(**spec.drift.model_dump()),
+        multivariate=_build_part(MultivariateConfig, spec.multivariate),
+        quality=QualityConfig(**spec.quality.model_dump()),
+        estimated_quality=_build_part(EstimatedQualityConfig, spec.estimated_quality),
+        calibration=_build_part(CalibrationConfig, spec.calibration),
+        service=ServiceConfig(
+            max_error_rate=service.max_error_rate,
+            max_latency_seconds=parse_duration(service.max_latency).total_seconds() if service.max_latency else None,
+        )
+        if service.enabled
+        else None,
+        fairness=FairnessConfig(**spec.fairness.model_dump()) if spec.fairness else None,
+        attribution=AttributionConfig(**spec.attribution.model_dump()) if spec.attribution else None,
+        report=ReportConfig(
+            min_bin_rows=report.min_bin_rows, retention_seconds=parse_duration(report.retention).total_seconds()
+        ),
+        notify=NotifyConfig(directory=NOTIFY_MOUNT, format=spec.notify.format) if spec.notify else None,
+    )
+
+
+def _build_part(part: type[_Part], check: MultivariateCheck | EstimatedQualityCheck | CalibrationCheck) -> _Part | None:
+    """A check's configuration; None when it is switched off."""
+    return part(**check.model_dump(exclude={"enabled"})) if check.enabled else None
+
+
+def _secrets(spec: ModelMonitorSpec) -> tuple[SecretFolder, ...]:
+    if spec.notify is None:
+        return ()
+    return (SecretFolder(name="notify", secret=spec.notify.secret_name, path=NOTIFY_MOUNT),)
 
 
 def build_access(*, namespace: str, name: str, uid: str) -> tuple[dict[str, Any], ...]:

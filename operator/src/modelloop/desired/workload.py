@@ -104,6 +104,8 @@ class Main:
     arguments: tuple[str, ...] = ()
     """After the module's name."""
     ports: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    """Environment variables that hold labels of the pod."""
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -181,6 +183,10 @@ def build_container(
             {"name": CONFIG, "value": main.config},
             {"name": "POD_NAME", "valueFrom": _field("metadata.name")},
             *([{"name": "POD_IP", "valueFrom": _field("status.podIP")}] if mounts.route is not None else []),
+            *(
+                {"name": variable, "valueFrom": _field(f"metadata.labels['{label}']")}
+                for variable, label in main.labels.items()
+            ),
             {"name": "HOME", "value": WORK_MOUNT},
             {"name": "TMPDIR", "value": WORK_MOUNT},
         ],
