@@ -106,6 +106,8 @@ CONTEXTS: dict[str, Object] = {
     "ModelDeployment.runtime": {"runtime": {"image": "example/triton:1", "port": 8000}},
     "ModelDeployment.runtime.secretRef": {"runtime.secretRef.name": "keys"},
     "ModelDeployment.runtime.env[]": {"runtime.env": [{"name": "A", "value": "b"}]},
+    "ModelMonitor.fairness": {"fairness.columns": ["sex"]},
+    "ModelMonitor.notify": {"notify.secretName": "webhook"},
     "ModelMonitor.alarm.windows": {"alarm.breaches": 1},
     "ModelMonitor.alarm.breaches": {"alarm.windows": 10},
 }
@@ -151,7 +153,8 @@ ITEMS: dict[str, Callable[[int], Any]] = {
         "query": "up",
         "max": 1,
     },
-    "ModelMonitor.retrain.checks": lambda number: ("Drift", "Quality")[number % 2],
+    "ModelMonitor.fairness.columns": lambda number: f"column {number}",
+    "ModelMonitor.retrain.checks": lambda number: RETRAIN_CHECKS[number % len(RETRAIN_CHECKS)],
 }
 """A good item of each list."""
 TOGETHER = {
@@ -168,6 +171,7 @@ TOGETHER = {
     ),
 }
 """Judged together with other fields, see REJECTED and ACCEPTED of test_crd_constraints."""
+RETRAIN_CHECKS = ("Drift", "MultivariateDrift", "PredictionDrift", "Quality", "EstimatedQuality", "Calibration")
 METRICS = ("f1", "accuracy", "precision", "recall", "roc_auc", "log_loss", "mse", "rmse", "mae", "r2")
 
 

@@ -130,6 +130,10 @@ REJECTED: list[tuple[Object, str, str]] = [
     ),
     (set_in(monitor, retrain__lookback="1w"), "ModelMonitor.spec.retrain.lookback", DURATION),
     (set_in(monitor, retrain__cooldown="1w"), "ModelMonitor.spec.retrain.cooldown", DURATION),
+    (set_in(monitor, retrain__budget__window="1w"), "ModelMonitor.spec.retrain.budget.window", DURATION),
+    (set_in(monitor, report__retention="1w"), "ModelMonitor.spec.report.retention", DURATION),
+    (set_in(monitor, service__maxLatency="fast"), "ModelMonitor.spec.service.maxLatency", DURATION),
+    (set_in(monitor, notify__secretName="a_b"), "ModelMonitor.spec.notify.secretName", DNS_NAME),
 ]  # fmt: skip
 
 ACCEPTED: list[Object] = [
