@@ -12,7 +12,7 @@ import yaml
 
 from devcluster.debian import ensure_programs
 from devcluster.shell import find_program
-from modelkit.serve.rollout.follower import COUNTED_ROUTES
+from modelkit.serve.metrics import COUNTED_ROUTES
 from tests.unit.observability.exported_metrics import find_exported
 from tests.unit.observability.observed_queries import (
     DASHBOARDS,
