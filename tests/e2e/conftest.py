@@ -26,7 +26,7 @@ KEEP = "MODELLOOP_E2E_KEEP"
 """Set it to keep the cluster `e2e-keep` for the next session: seconds instead of half a minute while writing tests."""
 ORDER = (
     "minimal", "bad_inputs", "training", "own_images", "runtime", "clients", "loop", "s3", "digest", "security",
-    "serving", "reload", "operator", "deletion", "rollouts", "crash",
+    "serving", "reload", "observability", "operator", "deletion", "rollouts", "crash",
 )  # fmt: skip
 _HERE = Path(__file__).parent
 
