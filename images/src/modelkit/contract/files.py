@@ -6,6 +6,9 @@ Layout below the store's root::
     captures/<namespace>/<deployment>/<stream>/<hour>/<pod>-<sequence>.jsonl.gz
     captures/<namespace>/<deployment>/requests/<hour>/answers-<digest>-<segments>-<number>.arrow
                                                   what is joined with later feedback, instead of the segments
+    captures/<namespace>/<deployment>/service/<hour>/<pod>-<start>-<sequence>.json
+                                                  a pod's counts of its requests by minute (`contract.service`), written
+                                                  over while the hour lasts; another start is another container
     summaries/<namespace>/<deployment>/<digest>/<profile hash>/<hour>.json
                                                   counts of an hour that is over; they outlive its captures
     reports/<namespace>/<monitor>/<window end>/   report.json and report.html
@@ -36,6 +39,7 @@ REPORT_HTML = "report.html"
 
 REQUESTS_STREAM = "requests"
 FEEDBACK_STREAM = "feedback"
+SERVICE_STREAM = "service"
 
 STORE_MOUNT = "/var/lib/modelloop/store"
 """Where the store's volume is mounted in every pod."""
@@ -79,7 +83,7 @@ def signature_file(digest: str) -> str:
 
 
 def captures_directory(namespace: str, deployment: str, stream: str) -> str:
-    """The directory of one capture stream (`requests` or `feedback`) of a ModelDeployment."""
+    """The directory of one capture stream (`requests`, `feedback` or `service`) of a ModelDeployment."""
     return f"captures/{namespace}/{deployment}/{stream}"
 
 

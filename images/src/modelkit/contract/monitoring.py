@@ -78,7 +78,7 @@ class ServiceConfig:
     """When the serving itself counts as bad."""
 
     max_error_rate: float = 0.01
-    """Share of requests that ended as a server's error (5xx)."""
+    """Share of requests that ended as a server's error (5xx but for 501, and 429; see contract.service)."""
     max_latency_seconds: float | None = None
     """Of the 99th percentile; None: told, never judged."""
 

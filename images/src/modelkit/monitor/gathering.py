@@ -20,6 +20,7 @@ from modelkit.errors import StoreError
 from modelkit.monitor.archive import AnswersError, AnswersWriter, Archive, StoredHour
 from modelkit.monitor.hours import HOUR, Source, summarise_hour
 from modelkit.monitor.labels import Feedback, Join
+from modelkit.monitor.minutes import gather_requests
 from modelkit.monitor.reference import Reference
 from modelkit.monitor.summary import Summary, empty_summary
 from modelkit.monitor.window import Gathered
@@ -47,10 +48,13 @@ def gather_window(store: Store, config: MonitorConfig, reference: Reference, bou
         join = Join(feedback)
         summary = _summarise(source, join, bounds, now).skip(skipped)
         labelled = join.select(reference)
+        service = None
+        if config.service is not None:
+            service = gather_requests(store, config.namespace, config.deployment, config.version.digest, bounds, pool)
     if summary.skipped_segments:
         found = {"deployment": config.deployment, "segments": summary.skipped_segments}
         logger.warning("skipped damaged capture segments", extra=found)
-    return Gathered(summary, labelled)
+    return Gathered(summary, labelled, service)
 
 
 def _read_feedback(source: Source, bounds: Bounds) -> tuple[Feedback, int]:

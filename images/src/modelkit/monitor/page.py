@@ -30,6 +30,7 @@ TITLES = {
     "Drift": "Data drift",
     "PredictionDrift": "Prediction drift",
     "Quality": "Model quality",
+    "Service": "Service",
 }
 _LEGEND = (
     '<p class="legend"><span class="key ref"></span>reference (training) <span class="key win"></span>this window</p>'

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from modelkit.contract.codec import to_plain
+from modelkit.contract.codec import format_time, to_plain
 from modelkit.contract.monitoring import MonitorConfig
 from modelkit.monitor.bins import Bin, describe_bins
 from modelkit.monitor.counts import Column
@@ -35,6 +35,7 @@ def build_report(config: MonitorConfig, examination: Examination) -> bytes:
         "skippedSegments": examination.skipped_segments,
         "redactedFeatures": list(examination.redacted),
         "quality": _quality(examination),
+        "service": _service(examination),
         "features": [_describe(column, drifts.get(column.name)) for column in counts.features],
         "outputs": [_describe(column, drifts.get(column.name), show_all=True) for column in counts.outputs],
     }
@@ -54,6 +55,34 @@ def _quality(examination: Examination) -> dict[str, Any] | None:
         "drop": estimate.drop,
         "pValue": estimate.p_value,
         "labels": estimate.labels,
+    }
+
+
+def _service(examination: Examination) -> dict[str, Any] | None:
+    evidence = examination.service
+    if evidence is None:
+        return None
+    return {
+        "requests": evidence.requests,
+        "errors": evidence.errors,
+        "errorRate": evidence.error_rate,
+        "pValue": evidence.p_value,
+        "codes": {str(status): count for status, count in evidence.codes.items()},
+        "latencySeconds": to_plain(evidence.latency) | {"p99Low": evidence.p99_low},
+        "perSecond": evidence.per_second,
+        "busiestPerSecond": evidence.busiest_per_second,
+        "busiest": None if evidence.busiest is None else format_time(evidence.busiest),
+        "stepSeconds": evidence.step_seconds,
+        "series": [
+            {
+                "start": format_time(point.start),
+                "requests": point.requests,
+                "errors": point.errors,
+                "latencySeconds": to_plain(point.latency),
+            }
+            for point in evidence.series
+        ],
+        "skippedObjects": evidence.skipped,
     }
 
 

@@ -10,8 +10,10 @@ from modelkit.monitor.counts import Counts, build_counts
 from modelkit.monitor.data_quality import Problem, check_data_quality, find_problems
 from modelkit.monitor.drift import ColumnDrift, check_drift, check_prediction_drift, compare_columns
 from modelkit.monitor.labels import Labelled
+from modelkit.monitor.minutes import RequestCounts
 from modelkit.monitor.quality import Estimate, check_quality, estimate_quality
 from modelkit.monitor.reference import Reference
+from modelkit.monitor.service import ServiceEvidence, check_service, measure_service
 from modelkit.monitor.summary import Summary
 from modelkit.monitor.wording import fit_status, mention_redacted, mention_skipped
 
@@ -22,6 +24,8 @@ class Gathered:
 
     summary: Summary
     labelled: Labelled
+    service: RequestCounts | None = None
+    """What servers told of their requests; None where nobody asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Examination:
     skipped_segments: int
     redacted: tuple[str, ...] = ()
     """Features that weren't looked at, because captured rows don't hold them as they were sent."""
+    service: ServiceEvidence | None = None
 
 
 def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datetime]:
@@ -65,11 +70,13 @@ def examine_window(
     estimate = estimate_quality(labelled, metric, reference.metrics.get(metric), reference.test_rows, config.quality)
     features, rows = len(counts.features), counts.rows
     quality_of_data = check_data_quality(problems, features, rows, config.min_rows)
+    service_check, service = _examine_service(config, gathered.service, rows)
     checks = (
         mention_redacted(mention_skipped(quality_of_data, summary.skipped_segments), len(redacted)),
         mention_redacted(check_drift(drifts, features, rows, config.drift, config.min_rows), len(redacted)),
         check_prediction_drift(output_drifts, rows, config.drift, config.min_rows),
         check_quality(labelled, rows, metric, estimate, config.quality),
+        *service_check,
     )
     return Examination(
         result=_build_result(config, bounds, rows, labelled, checks),
@@ -80,7 +87,17 @@ def examine_window(
         estimate=estimate,
         skipped_segments=summary.skipped_segments,
         redacted=redacted,
+        service=service,
     )
+
+
+def _examine_service(
+    config: MonitorConfig, counts: RequestCounts | None, rows: int
+) -> tuple[tuple[CheckResult, ...], ServiceEvidence | None]:
+    if config.service is None or counts is None:
+        return (), None
+    evidence = measure_service(counts, config.service)
+    return (check_service(evidence, config.service, rows, config.min_rows),), evidence
 
 
 def _build_result(

@@ -36,6 +36,18 @@ class Buckets:
         self.counts = [old + new for old, new in zip(self.counts, found.tolist(), strict=True)]
         self.sum += float(values.sum())
 
+    @property
+    def count(self) -> int:
+        """How many values."""
+        return sum(self.counts)
+
+    def add_to(self, coarser: "Buckets") -> None:
+        """Count the same values in `coarser`, all of whose bounds must be bounds of this one."""
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            if count:
+                coarser.counts[bisect_left(coarser.bounds, bound)] += count
+        coarser.sum += self.sum
+
     def cumulative(self) -> list[tuple[str, int]]:
         """Each upper bound and how many values are at most that, as Prometheus wants them."""
         below, result = 0, []

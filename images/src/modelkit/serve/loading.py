@@ -6,13 +6,21 @@ from pathlib import Path
 from modelkit.artifact.signature import Signature, load_signature
 from modelkit.artifact.signing import verify_version
 from modelkit.artifact.version import fetch_version
-from modelkit.contract.files import FEEDBACK_STREAM, MODEL_ONNX, MODEL_SKOPS, REQUESTS_STREAM, SIGNATURE
+from modelkit.contract.files import (
+    FEEDBACK_STREAM,
+    MODEL_ONNX,
+    MODEL_SKOPS,
+    REQUESTS_STREAM,
+    SERVICE_STREAM,
+    SIGNATURE,
+)
 from modelkit.serve.batch import Features
 from modelkit.serve.capture import SegmentWriter
 from modelkit.serve.deadline import loading_deadline
 from modelkit.serve.errors import ModelUnusableError
 from modelkit.serve.explainer import open_explainer
-from modelkit.serve.metrics import ServerMetrics, StreamMetrics, prediction_edges
+from modelkit.serve.metrics import COUNTED_ROUTES, ServerMetrics, StreamMetrics, prediction_edges
+from modelkit.serve.minutes import SUFFIX, MinuteBook, MinuteWriter
 from modelkit.serve.model import Model, load_model
 from modelkit.serve.retention import Retention, Stream
 from modelkit.serve.rollout.follower import Follower
@@ -26,6 +34,8 @@ from modelkit.store.store import Store
 
 _FLUSH_SECONDS = 10.0
 """How long the last segments may take after the last answer."""
+_MINUTE_FLUSHES = 2
+"""So much more seldom than segments are counts of requests written, each time those of the whole hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +44,7 @@ class LoadedVersion:
 
     service: Service
     cost: Cost
-    writers: tuple[SegmentWriter, ...]
+    writers: tuple[SegmentWriter | MinuteWriter, ...]
     retention: Retention | None = None
     remote: RemoteVersion | None = None
     """Another model server in the pod that answers in the model's place."""
@@ -84,7 +94,8 @@ def load_version(settings: Settings, store: Store, threads: int) -> LoadedVersio
     requests = _open_writer(settings, store, REQUESTS_STREAM, metrics)
     rollout = _build_follower(settings, signature, read_scale(directory, signature.classes), metrics, remote)
     service = Service(config, signature, model, metrics, requests, feedback, explainer, remote=remote, rollout=rollout)
-    return LoadedVersion(service, cost, (feedback, requests), _start_retention(settings, store, metrics), remote)
+    writers = (feedback, requests, _open_minutes(settings, store, signature.number, metrics))
+    return LoadedVersion(service, cost, writers, _start_retention(settings, store, metrics), remote)
 
 
 def _build_follower(
@@ -129,13 +140,28 @@ def _open_writer(settings: Settings, store: Store, stream: str, metrics: ServerM
     return writer
 
 
+def _open_minutes(settings: Settings, store: Store, version: int, metrics: ServerMetrics) -> MinuteWriter:
+    config = settings.config
+    names = SegmentNames(config.namespace, config.deployment, SERVICE_STREAM, settings.pod, utc_now(), SUFFIX)
+    writer = MinuteWriter(
+        store,
+        MinuteBook(names, config.version.digest, version),
+        lambda: metrics.read_times(COUNTED_ROUTES),
+        StreamMetrics(metrics, SERVICE_STREAM),
+        flush_seconds=_MINUTE_FLUSHES * config.capture.flush_seconds,
+        clock=utc_now,
+    )
+    writer.start()
+    return writer
+
+
 def _start_retention(settings: Settings, store: Store, metrics: ServerMetrics) -> Retention | None:
     config = settings.config
     if config.capture.retention_seconds is None:
         return None
     streams = [
         Stream(config.namespace, config.deployment, stream, StreamMetrics(metrics, stream))
-        for stream in (FEEDBACK_STREAM, REQUESTS_STREAM)
+        for stream in (FEEDBACK_STREAM, REQUESTS_STREAM, SERVICE_STREAM)
     ]
     retention = Retention(store, streams, config.capture.retention_seconds, utc_now)
     retention.start()

@@ -8,6 +8,7 @@ from collections import Counter as Counts
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from operator import add
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from modelkit.contract.environment import IN_FLIGHT_METRIC
 from modelkit.contract.files import PROFILE
+from modelkit.contract.service import LATENCY_BOUNDS
 from modelkit.serve.instruments import Buckets, build_counter, build_histogram
 
 LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -29,6 +31,8 @@ _INFERENCE = (0.0001, 0.00025, *LATENCY)
 """Seconds of a model's call, or of the wait for one: the quickest models take less than the request around them."""
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 _REQUESTS = (1, 2, 4, 8, 16, 32, 64, 128)
+COUNTED_ROUTES = frozenset({"predict", "infer", "v1_predict", "grpc_infer", "raw"})
+"""Clients' inference, as /metrics names it."""
 MAX_CLASSES = 100
 """Classes with a time series of their own; further ones are counted together as `other`."""
 OTHER_CLASSES = "other"
@@ -60,8 +64,8 @@ class ServerMetrics:
         self.registry = registry
         self._lock = Lock()
         self._rows = 0
-        self._requests: dict[tuple[str, int | str], int] = {}
-        self._latency: dict[str, Buckets] = {}
+        self._requests: dict[tuple[str, int | str], Buckets] = {}
+        """Times by route and code, over LATENCY_BOUNDS: everything else that is told of requests follows from it."""
         self._batch_rows = Buckets(_ROWS)
         self._batch_requests = Buckets(_REQUESTS)
         self._inference = Buckets(_INFERENCE)
@@ -121,24 +125,32 @@ class ServerMetrics:
         """
         key = (route, code)
         with self._lock:
-            self._requests[key] = self._requests.get(key, 0) + 1
-            latency = self._latency.get(route)
-            if latency is None:
-                latency = self._latency[route] = Buckets(LATENCY)
-            latency.observe(seconds)
+            found = self._requests.get(key)
+            if found is None:
+                found = self._requests[key] = Buckets(LATENCY_BOUNDS)
+            found.observe(seconds)
 
     def read_answers(self, routes: Collection[str]) -> "Answers":
         """What was counted of `routes` so far."""
         codes: Counts[int | str] = Counts()
-        latency = [0] * (len(LATENCY) + 1)
+        latency = Buckets(LATENCY)
         with self._lock:
-            for (route, code), count in self._requests.items():
+            for (route, code), found in self._requests.items():
                 if route in routes:
-                    codes[code] += count
-            for route in routes:
-                if (buckets := self._latency.get(route)) is not None:
-                    latency = [one + more for one, more in zip(latency, buckets.counts, strict=True)]
-        return Answers(codes, tuple(latency))
+                    codes[code] += found.count
+                    found.add_to(latency)
+        return Answers(codes, tuple(latency.counts))
+
+    def read_times(self, routes: Collection[str]) -> dict[int | str, list[int]]:
+        """How many requests of `routes` there were so far, by code and by bucket of LATENCY_BOUNDS."""
+        times: dict[int | str, list[int]] = {}
+        with self._lock:
+            for (route, code), found in self._requests.items():
+                if route in routes:
+                    before = times.get(code)
+                    counts = found.counts
+                    times[code] = counts[:] if before is None else list(map(add, before, counts))
+        return times
 
     def observe_batch(self, rows: int, requests: int, seconds: float) -> None:
         """Count one call of the model, that took `seconds` for `rows` of so many `requests`."""
@@ -225,13 +237,13 @@ class _HotPath(Collector):
             "modelloop_requests",
             "Requests by route and HTTP status or gRPC code.",
             ["route", "code"],
-            (((route, str(code)), count) for (route, code), count in found._requests.items()),
+            (((route, str(code)), times.count) for (route, code), times in found._requests.items()),
         )
         yield build_histogram(
             "modelloop_request_duration_seconds",
             "Time from the request's head to its answer.",
             ["route"],
-            {(route,): buckets for route, buckets in found._latency.items()},
+            self._latency(),
         )
         yield build_histogram(
             "modelloop_inference_duration_seconds", "Time of one call of the model.", [], {(): found._inference}
@@ -261,6 +273,13 @@ class _HotPath(Collector):
                 [],
                 {(): found._values},
             )
+
+    def _latency(self) -> dict[tuple[str, ...], Buckets]:
+        """By route, whatever the code."""
+        latency: dict[tuple[str, ...], Buckets] = {}
+        for (route, _), times in self._metrics._requests.items():
+            times.add_to(latency.setdefault((route,), Buckets(LATENCY)))
+        return latency
 
 
 class StreamMetrics:

@@ -48,16 +48,19 @@ class CorruptSegmentError(ModelKitError):
 
 
 class SegmentNames:
-    """Paths for the segments of one process, never the same twice, also over restarts of the pod."""
+    """Paths for the objects of one process, never the same twice, also over restarts of the pod."""
 
-    def __init__(self, namespace: str, deployment: str, stream: str, pod: str, started: datetime) -> None:
+    def __init__(
+        self, namespace: str, deployment: str, stream: str, pod: str, started: datetime, suffix: str = SUFFIX
+    ) -> None:
         self._directory = captures_directory(namespace, deployment, stream)
         self._prefix = f"{_UNSAFE.sub('-', pod)}-{int(started.timestamp() * 1_000_000)}"
         self._sequence = count()
+        self._suffix = suffix
 
     def next_path(self, hour: str) -> str:
-        """The path of the next segment, for records of `hour` (see contract.files.capture_hour)."""
-        return f"{self._directory}/{hour}/{self._prefix}-{next(self._sequence):06d}{SUFFIX}"
+        """The path of the next object, for records of `hour` (see contract.files.capture_hour)."""
+        return f"{self._directory}/{hour}/{self._prefix}-{next(self._sequence):06d}{self._suffix}"
 
 
 class SegmentBuilder:

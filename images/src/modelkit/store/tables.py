@@ -69,17 +69,24 @@ class Parsed:
 
 def list_segments(stream: Stream, since: datetime, until: datetime, pool: Executor) -> list[StoredObject]:
     """The segments whose hour folder overlaps [since, until), in the order of their paths."""
+    return list_hours(stream.store, stream.directory, since, until, pool, SUFFIX)
+
+
+def list_hours(
+    store: Store, directory: str, since: datetime, until: datetime, pool: Executor, suffix: str
+) -> list[StoredObject]:
+    """The objects of a stream that end in `suffix` and whose hour folder overlaps [since, until), by their paths."""
     first = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     hours = -((first - until) // timedelta(hours=1))
     if hours > _LISTED_HOURS:
-        start = len(stream.directory) + 1
+        start = len(directory) + 1
         hour_of = slice(start, start + len(capture_hour(first)))
         low, high = capture_hour(first), capture_hour(until)
-        found = stream.store.list(stream.directory)
-        return [entry for entry in found if low <= entry.path[hour_of] <= high and entry.path.endswith(SUFFIX)]
-    folders = [f"{stream.directory}/{capture_hour(first + timedelta(hours=n))}" for n in range(hours)]
-    listed = pool.map(lambda folder: list(stream.store.list(folder)), folders)
-    return [entry for entries in listed for entry in entries if entry.path.endswith(SUFFIX)]
+        found = store.list(directory)
+        return [entry for entry in found if low <= entry.path[hour_of] <= high and entry.path.endswith(suffix)]
+    folders = [f"{directory}/{capture_hour(first + timedelta(hours=n))}" for n in range(hours)]
+    listed = pool.map(lambda folder: list(store.list(folder)), folders)
+    return [entry for entries in listed for entry in entries if entry.path.endswith(suffix)]
 
 
 def stream_segments(stream: Stream, segments: Iterable[StoredObject], keep: Keep, pool: Executor) -> Iterator[Parsed]:

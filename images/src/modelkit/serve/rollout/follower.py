@@ -14,7 +14,7 @@ from modelkit.contract.config import TlsConfig
 from modelkit.contract.route import RouteConfig, RouteReport, RuleConfig
 from modelkit.serve.batch import Features
 from modelkit.serve.feedback import Label
-from modelkit.serve.metrics import ServerMetrics
+from modelkit.serve.metrics import COUNTED_ROUTES, ServerMetrics
 from modelkit.serve.rollout.comparison import Comparison
 from modelkit.serve.rollout.label_relay import LabelRelay
 from modelkit.serve.rollout.lane import Lane
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 _TRUST_SECONDS = 2.0
-COUNTED_ROUTES = frozenset({"predict", "infer", "v1_predict", "grpc_infer", "raw"})
-"""Clients' inference, as /metrics names it."""
 
 
 class Follower:
