@@ -4,7 +4,7 @@ The loss model that was fitted on the version's own test rows (`data.losses`) is
 that its mean over a window follows from the shares of the window's rows in each bin: what drift is looked for in, too.
 
 It holds while the same features have the same answers (covariate shift), not when the relation changes. A value beyond
-the test rows' is in an outer bin, and counts as those were; so does one in a bin that no test row was in as the average.
+the test rows' counts as their outer ones, and one in a bin that no test row was in as the average.
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,8 +6,8 @@ probability are answered rightly (Garg et al., Leveraging Unlabeled Data to Pred
 confusion matrix, and of it every metric of labels; of the bins in their order the metrics of ranks.
 
 The share that came true is made monotone in the probability (isotonic calibration: Zadrozny and Elkan, Transforming
-Classifier Scores into Accurate Multiclass Probability Estimates, 2002), after half a row of the model's own opinion
-was added to each bin: few test rows prove no certainty.
+Classifier Scores into Accurate Multiclass Probability Estimates, 2002), after a tenth of a row of the model's own
+opinion was added to each bin, so that a bin without any row has a share.
 
 The estimate holds while the same features have the same answers (covariate shift), not when the relation changes.
 """
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 RESAMPLES = 200
-_PRIOR_ROWS = 0.5
+_PRIOR_ROWS = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,15 +71,11 @@ def isotonic(successes: Floats, rows: Floats) -> Floats:
     Weighted least squares by the max-min formula (Barlow et al., Statistical Inference under Order Restrictions, 1972):
     equal to pool-adjacent-violators, for many countings at once.
     """
-    bins = rows.shape[-1]
-    gained, mass = (np.cumsum(values, axis=-1) for values in (successes, rows))
-    before = [np.concatenate([np.zeros((*sums.shape[:-1], 1)), sums[..., :-1]], axis=-1) for sums in (gained, mass)]
-    is_block = np.tri(bins, dtype=bool).T  # from the first bin (outer) to the last one (inner)
-    widths = np.where(is_block, mass[..., None, :] - before[1][..., :, None], 1.0)
-    means = np.where(is_block, (gained[..., None, :] - before[0][..., :, None]) / widths, np.inf)
-    lowest = np.minimum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
-    highest = np.maximum.accumulate(np.where(is_block, lowest, -np.inf), axis=-2)
-    shares: Floats = np.diagonal(highest, axis1=-2, axis2=-1).copy()
+    shares = np.full(rows.shape, -np.inf)
+    for first in range(rows.shape[-1]):
+        means = np.cumsum(successes[..., first:], axis=-1) / np.cumsum(rows[..., first:], axis=-1)
+        lowest = np.minimum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
+        shares[..., first:] = np.maximum(shares[..., first:], lowest)
     return shares
 
 
@@ -102,11 +98,21 @@ class Expectation:
         self._members = [counted * share for counted, share in zip(rows, shares, strict=True)]
 
     def metric(self, name: str) -> Floats | None:
-        """[B] values; None for a metric that can't be expected of probabilities, or of so many classes."""
+        """[parts, B] whose sum is the metric: one part, or one for each class where the metric is a sum over classes.
+
+        None for a metric that can't be expected of probabilities, or of so many classes.
+        """
         if self._tracks[0].position is None and name != "accuracy":
             return None
         found = tally_metric(self._tally(), name)
-        return found if found is not None else self._of_probabilities(name)
+        if found is not None:
+            return found[None]
+        if name not in _PARTS:
+            return None
+        parts = zip(self._tracks, self._rows, self._members, strict=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.stack([_PARTS[name](*part, self._is_binary) for part in parts])
+        return values / len(values) if name in _MEANS else values
 
     def _tally(self) -> Expected:
         hits = np.column_stack([members[:, 1].sum(axis=1) for members in self._members])
@@ -124,49 +130,70 @@ class Expectation:
     def _is_binary(self) -> bool:
         return len(self._tracks) == 1 and self._tracks[0].position is not None
 
-    def _of_probabilities(self, name: str) -> Floats | None:
-        measures = {
-            "roc_auc": lambda: self._over_classes(ranking.roc_auc),
-            "average_precision": lambda: self._over_classes(ranking.average_precision),
-            "log_loss": self._log_loss,
-            "brier": self._brier,
-        }
-        if name not in measures:
-            return None
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return measures[name]()
 
-    def _over_classes(self, measure: Any) -> Floats:
-        ranked = [
-            measure(ranking.rank_groups(rows.sum(axis=1), members.sum(axis=1)))
-            for rows, members in zip(self._rows, self._members, strict=True)
-        ]
-        return np.asarray(np.mean(ranked, axis=0))
+def _roc_auc(_: Track, rows: Floats, members: Floats, __: bool) -> Floats:
+    return ranking.roc_auc(ranking.rank_groups(rows.sum(axis=1), members.sum(axis=1)))
 
-    def _log_loss(self) -> Floats:
-        losses = np.zeros(len(self._rows[0]))
-        for track, rows, members in zip(self._tracks, self._rows, self._members, strict=True):
-            of_class = members.sum(axis=1)
-            losses -= of_class @ track.mean_log
-            if self._is_binary:
-                losses -= (rows.sum(axis=1) - of_class) @ track.mean_rest_log
-        return np.asarray(losses / self._rows[0].sum(axis=(1, 2)))
 
-    def _brier(self) -> Floats:
-        squares = np.zeros(len(self._rows[0]))
-        for track, rows, members in zip(self._tracks, self._rows, self._members, strict=True):
-            of_class = members.sum(axis=1)
-            squares += rows.sum(axis=1) @ track.mean_square + of_class @ (1 - 2 * track.mean)
-        return np.asarray(squares / self._rows[0].sum(axis=(1, 2)))
+def _average_precision(_: Track, rows: Floats, members: Floats, __: bool) -> Floats:
+    return ranking.average_precision(ranking.rank_groups(rows.sum(axis=1), members.sum(axis=1)))
+
+
+def _log_loss(track: Track, rows: Floats, members: Floats, is_binary: bool) -> Floats:
+    of_class, every = members.sum(axis=1), rows.sum(axis=1)
+    losses = -of_class @ track.mean_log
+    if is_binary:
+        losses -= (every - of_class) @ track.mean_rest_log
+    return np.asarray(losses / every.sum(axis=1))
+
+
+def _brier(track: Track, rows: Floats, members: Floats, _: bool) -> Floats:
+    every = rows.sum(axis=1)
+    squares = every @ track.mean_square + members.sum(axis=1) @ (1 - 2 * track.mean)
+    return np.asarray(squares / every.sum(axis=1))
+
+
+_PARTS = {"roc_auc": _roc_auc, "average_precision": _average_precision, "log_loss": _log_loss, "brier": _brier}
+"""[B] what one class adds: of its track, and the rows and members in its bins [B, 2, bins]."""
+_MEANS = frozenset({"roc_auc", "average_precision"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """A metric expected of the window and, in the same way, of the test rows: the first value of each is of the rows
-    themselves, the others of resamples of the window and of the test rows."""
+    """A metric expected of the window and, in the same way, of the test rows."""
 
     window: Floats
+    """[parts, 1 + RESAMPLES] parts of the metric: of the rows themselves, then of resamples."""
     reference: Floats
+    """The same of the test rows, resampled beside the window."""
+
+    @property
+    def value(self) -> float:
+        """Of the window."""
+        return float(self.window[:, 0].sum())
+
+    @property
+    def reference_value(self) -> float:
+        """Of the test rows."""
+        return float(self.reference[:, 0].sum())
+
+    @property
+    def value_error(self) -> float | None:
+        """Standard error of `value`; None when most resamples have no metric."""
+        return _deviation(self.window[:, 1:])
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the difference of both."""
+        return _deviation(self.window[:, 1:] - self.reference[:, 1:])
+
+
+def _deviation(parts: Floats) -> float | None:
+    """Of the sum of the parts, at most: classes are resampled apart, but their parts come from the same rows."""
+    usual = np.isfinite(parts).all(axis=0)
+    if usual.mean() < 0.5:
+        return None
+    return float(np.std(parts[:, usual], axis=1, ddof=1).sum())
 
 
 def expect_metric(entry: Mapping[str, Any], counted: Histogram, metric: str) -> Comparison | None:

@@ -72,22 +72,19 @@ def _from_confidences(
         return None
     rows = _usable_rows(reference, summary)
     compared = expect_metric(entry, counted, metric) if rows else None
-    if compared is None or not np.isfinite(compared.window[0] + compared.reference[0]):
+    if compared is None or not np.isfinite(compared.value + compared.reference_value):
         return None
-    drops = -_improvements(metric, compared.window, compared.reference)
-    # A resample may have lost a class; half of them must remain for the error to mean anything.
-    usual = np.isfinite(drops[1:])
-    if usual.mean() < 0.5:
+    error, value_error = compared.error, compared.value_error
+    if error is None or value_error is None:
         return None
-    error, drop = float(np.std(drops[1:][usual], ddof=1)), float(drops[0])
-    value, spread = float(compared.window[0]), float(np.std(compared.window[1:][usual], ddof=1))
+    drop = -improvement(metric, compared.value, compared.reference_value)
     return ExpectedQuality(
         method=CONFIDENCE_BASED,
         metric=metric,
-        value=value,
-        low=_clip(metric, value - Z * spread),
-        high=_clip(metric, value + Z * spread),
-        reference=float(compared.reference[0]),
+        value=compared.value,
+        low=_clip(metric, compared.value - Z * value_error),
+        high=_clip(metric, compared.value + Z * value_error),
+        reference=compared.reference_value,
         drop=drop,
         p_value=float(ndtr((config.max_drop - drop) / error)) if error > 0 else float(drop <= config.max_drop),
         rows=rows,
@@ -204,10 +201,6 @@ def _usable_rows(reference: Reference, summary: Summary) -> int:
 
 def _test_rows(reference: Reference) -> int:
     return 0 if reference.calibration is None else sum(reference.calibration["confidence"]["rows"])
-
-
-def _improvements(metric: str, new: np.ndarray, old: np.ndarray) -> np.ndarray:
-    return np.asarray(old - new if metric in LOWER_IS_BETTER else new - old)
 
 
 def _clip(metric: str, value: float) -> float:
