@@ -125,7 +125,7 @@ def test_the_loss_of_rows_that_moved_to_where_noise_is_is_estimated_within_a_ten
     reference = regression(test)
     expected = estimate_expected(reference, summarise_numbers(reference, window), metric, USUAL)
     assert expected is not None
-    assert window.metric(metric) > 1.2 * test.metric(metric)
+    assert window.metric(metric) > 1.15 * test.metric(metric)
     assert expected.value == pytest.approx(window.metric(metric), rel=0.1)
     assert is_breached(expected, USUAL.max_drop)
 

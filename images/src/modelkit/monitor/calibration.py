@@ -29,7 +29,7 @@ from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, forma
 CALIBRATION = "Calibration"
 
 SIGNIFICANCE = 0.05
-RESAMPLES = 2000
+RESAMPLES = 1000
 MIN_BIN_LABELS = 10
 """Labelled rows of the window that a bin of the reliability curve has at least."""
 
