@@ -231,15 +231,9 @@ class _Together:
 
 def _count_together(bins: _Bins, columns: Sequence[int]) -> _Together:
     cells = np.flatnonzero(np.isin(bins.column, columns))
-    codes = np.searchsorted(cells, bins.flat[:, columns])
-    size = len(cells)
-    counts = np.zeros((FOLDS, size, size))
-    for first in range(len(columns)):
-        for second in range(first, len(columns)):
-            pairs = (bins.folds * size + codes[:, first]) * size + codes[:, second]
-            found = np.bincount(pairs, minlength=FOLDS * size * size).reshape(FOLDS, size, size)
-            counts += found if first == second else found + found.transpose(0, 2, 1)
-    return _Together(cells, counts)
+    is_in = np.zeros((len(bins.flat), len(cells)))
+    np.put_along_axis(is_in, np.searchsorted(cells, bins.flat[:, columns]), 1.0, axis=1)
+    return _Together(cells, np.stack([is_in[fold::FOLDS].T @ is_in[fold::FOLDS] for fold in range(FOLDS)]))
 
 
 def _describe(fit: _Fit | None, loss: Floats, names: Sequence[str | None]) -> dict[str, Any] | None:
