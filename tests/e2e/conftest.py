@@ -25,8 +25,8 @@ IMAGES = ("operator", "trainer", "server", "monitor")
 KEEP = "MODELLOOP_E2E_KEEP"
 """Set it to keep the cluster `e2e-keep` for the next session: seconds instead of half a minute while writing tests."""
 ORDER = (
-    "minimal", "bad_inputs", "training", "monitor", "own_images", "runtime", "clients", "loop", "observability", "s3",
-    "digest", "security", "serving", "reload", "operator", "deletion", "rollouts", "crash",
+    "minimal", "bad_inputs", "training", "monitor", "own_images", "runtime", "clients", "loop", "s3", "digest",
+    "security", "serving", "reload", "observability", "operator", "deletion", "rollouts", "crash",
 )  # fmt: skip
 _HERE = Path(__file__).parent
 

@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from modelkit.contract.monitoring import MonitorConfig
 from modelkit.monitor.counts import Counts, build_counts, count_rows
-from modelkit.monitor.labels import Labelled, encode_answers, select_labelled
+from modelkit.monitor.encoding import encode_answers
+from modelkit.monitor.labels import Labelled, select_labelled
 from modelkit.monitor.reference import Reference
 from modelkit.monitor.window import Examination, Gathered, examine_window
 

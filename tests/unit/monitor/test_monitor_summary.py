@@ -1,6 +1,7 @@
 """Counts of parts add up to the counts of the whole, however the rows are split and in whichever order."""
 
 import json
+from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkit.contract.codec import ContractError
+from modelkit.data.calibration import build_calibration
 from modelkit.data.profile import build_profile
 from modelkit.monitor.counts import count_rows
 from modelkit.monitor.reference import Reference, parse_reference
@@ -29,6 +31,8 @@ def build_reference() -> Reference:
     }
     scores = np.stack([np.linspace(0, 1, 100), np.linspace(1, 0, 100)], axis=1)
     profile = build_profile(columns, KINDS, np.array(["no", "yes"] * 50), scores, "Classification", ["no", "yes"])
+    predicted = np.arange(100) % 2
+    profile["calibration"] = build_calibration(predicted, predicted, scores, ["no", "yes"])
     inputs = [{"name": name} for name in KINDS]
     signature = {"task": "Classification", "classes": ["no", "yes"], "inputs": inputs}
     return parse_reference(profile, {"metric": "accuracy", "metrics": {"accuracy": 0.9}}, signature)
@@ -91,6 +95,21 @@ def test_a_summary_holds_no_value_of_a_row() -> None:
 def test_a_summary_of_another_shape_is_an_error(change: dict[str, Any]) -> None:
     with pytest.raises(ContractError):
         summary_from_plain(summary_to_plain(empty_summary(REFERENCE)) | change, REFERENCE)
+
+
+def test_a_summary_counts_probabilities_of_known_answers_and_tells_how_many_rows_have_none() -> None:
+    rows = [(1.0, "Ulm", "a", answer, score, None) for answer in ("yes", "maybe", None) for score in (0.7, None)]
+    counted = count(rows).confidences
+    assert counted is not None
+    assert (counted.valid, counted.nulls) == (1, 5)
+
+
+def test_a_summary_without_the_version_s_probability_bins_is_an_error() -> None:
+    plain = summary_to_plain(empty_summary(REFERENCE))
+    with pytest.raises(SummaryError, match="0 columns"):
+        summary_from_plain(plain | {"confidences": None}, REFERENCE)
+    with pytest.raises(SummaryError, match="1 columns"):
+        summary_from_plain(plain, replace(REFERENCE, calibration=None))
 
 
 def test_a_summary_of_other_columns_or_bins_is_an_error() -> None:

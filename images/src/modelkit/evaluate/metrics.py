@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,34 @@ def weighted_class_scores(answers: Answers, weights: Floats) -> dict[str, Floats
     text.
     """
     return Meter(answers).class_scores(weights)
+
+
+class Tallies(Protocol):
+    """How many rows of each class there are and how they were answered, counted or expected, under B weightings."""
+
+    @property
+    def hits(self) -> Floats:
+        """[B, k] weight of the rows of each class that are said to be of it."""
+
+    @property
+    def support(self) -> Floats:
+        """[B, k] weight of the rows of each class."""
+
+    @property
+    def predicted(self) -> Floats:
+        """[B, k] weight of the rows that are said to be of each class."""
+
+    @property
+    def total(self) -> Floats:
+        """[B] weight of all rows."""
+
+
+def tally_metric(tallies: Tallies, name: str) -> Floats | None:
+    """[B] values of a metric of labels; None for one that tallies don't tell (of probabilities, or of a regression)."""
+    if name not in _OF_LABELS:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _OF_LABELS[name](tallies)
 
 
 class Meter:
@@ -179,23 +208,23 @@ class _Counts:
         return self._rankings[index]
 
 
-def _accuracy(counts: _Counts) -> Floats:
+def _accuracy(counts: Tallies) -> Floats:
     return np.asarray(counts.hits.sum(axis=1) / counts.total)
 
 
-def _balanced_accuracy(counts: _Counts) -> Floats:
+def _balanced_accuracy(counts: Tallies) -> Floats:
     return _macro(counts.hits / counts.support, counts.support > 0)
 
 
-def _precision(counts: _Counts) -> Floats:
+def _precision(counts: Tallies) -> Floats:
     return _share(counts.hits, counts.predicted)
 
 
-def _recall(counts: _Counts) -> Floats:
+def _recall(counts: Tallies) -> Floats:
     return _share(counts.hits, counts.support)
 
 
-def _f1(counts: _Counts) -> Floats:
+def _f1(counts: Tallies) -> Floats:
     return _share(2 * counts.hits, counts.predicted + counts.support)
 
 
@@ -203,21 +232,21 @@ def _share(numerator: Floats, denominator: Floats) -> Floats:
     return np.where(denominator > 0, numerator / denominator, 0.0)
 
 
-_PER_CLASS: Mapping[str, Callable[[_Counts], Floats]] = MappingProxyType(
+_PER_CLASS: Mapping[str, Callable[[Tallies], Floats]] = MappingProxyType(
     {"precision": _precision, "recall": _recall, "f1": _f1}
 )
 
 
-def _usual(counts: _Counts, scores: Floats) -> Floats:
+def _usual(counts: Tallies, scores: Floats) -> Floats:
     """Of the positive class for two classes, macro over the classes that occur for more."""
     return np.asarray(scores[:, 1]) if scores.shape[1] == 2 else _over_classes(counts, scores)
 
 
-def _over_classes(counts: _Counts, scores: Floats) -> Floats:
+def _over_classes(counts: Tallies, scores: Floats) -> Floats:
     return _macro(scores, counts.support + counts.predicted > 0)
 
 
-def _by_support(counts: _Counts, scores: Floats) -> Floats:
+def _by_support(counts: Tallies, scores: Floats) -> Floats:
     return np.asarray((scores * counts.support).sum(axis=1) / counts.support.sum(axis=1))
 
 
@@ -293,7 +322,7 @@ def _r2(errors: _Errors) -> Floats:
     return np.where(errors.variance > 0, 1 - errors.squared / errors.variance, np.nan)
 
 
-_CLASSIFICATION: Mapping[str, Callable[[_Counts], Floats]] = MappingProxyType(
+_OF_LABELS: Mapping[str, Callable[[Tallies], Floats]] = MappingProxyType(
     {
         "accuracy": _accuracy,
         "balanced_accuracy": _balanced_accuracy,
@@ -306,6 +335,11 @@ _CLASSIFICATION: Mapping[str, Callable[[_Counts], Floats]] = MappingProxyType(
         "precision_weighted": lambda counts: _by_support(counts, _precision(counts)),
         "recall_weighted": lambda counts: _by_support(counts, _recall(counts)),
         "f1_weighted": lambda counts: _by_support(counts, _f1(counts)),
+    }
+)
+_CLASSIFICATION: Mapping[str, Callable[[_Counts], Floats]] = MappingProxyType(
+    {
+        **_OF_LABELS,
         "roc_auc": lambda counts: _of_ranking(counts, ranking.roc_auc),
         "average_precision": lambda counts: _of_ranking(counts, ranking.average_precision),
         "log_loss": _log_loss,

@@ -87,6 +87,20 @@ def weigh(order: Order, weights: Floats) -> Ranking:
     return Ranking(order, mass, np.cumsum(mass, axis=1), positives, np.cumsum(positives, axis=1))
 
 
+def rank_groups(mass: Floats, positives: Floats) -> Ranking:
+    """Groups of ascending score, [B, groups] each, whose rows are known only by their mass and their positive mass."""
+    groups = np.arange(mass.shape[1])
+    order = Order(
+        rows=groups,
+        scores=groups.astype(np.float64),
+        starts=groups,
+        positive=groups,
+        positive_starts=groups,
+        holders=groups,
+    )
+    return Ranking(order, mass, np.cumsum(mass, axis=1), positives, np.cumsum(positives, axis=1))
+
+
 def _sums(values: Floats, starts: Positions) -> Floats:
     return values if len(starts) == values.shape[1] else np.add.reduceat(values, starts, axis=1)
 

@@ -23,7 +23,7 @@ from modelkit.monitor.summary import Summary, SummaryError, summary_from_plain, 
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Format of a stored summary; one of another is computed anew."""
 _ANSWERS_ROWS = 262_144
 """Rows of one file of answers: what is in memory at once."""
@@ -133,5 +133,5 @@ class AnswersWriter:
 
 def hash_profile(reference: Reference) -> str:
     """Sixteen hex digits that change whenever any bin does."""
-    entries = [dict(reference.features), reference.predictions, reference.scores]
+    entries = [dict(reference.features), reference.predictions, reference.scores, reference.calibration]
     return sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelkit.data.calibration import count_confidences
 from modelkit.data.profile import (
     NUMERIC,
     Histogram,
@@ -20,6 +20,7 @@ from modelkit.data.profile import (
     is_length,
     reference_histogram,
 )
+from modelkit.monitor.encoding import encode_answers, stack
 from modelkit.monitor.reference import Reference
 from modelkit.monitor.summary import PREDICTION, SCORE, Summary, empty_histogram, output_entries
 
@@ -56,6 +57,9 @@ def count_rows(reference: Reference, features: "pa.Table", meta: "pa.Table") -> 
     """Count a batch of rows; `features` and `meta` as in `store.captures.CapturedRows`."""
     redacted = frozenset(meta["redacted"].combine_chunks().flatten().unique().to_pylist())
     outputs = {PREDICTION: _count_column(reference.predictions, meta["prediction"], meta.num_rows)}
+    confidences = None
+    if reference.calibration is not None:
+        confidences = _count_confidences(reference, reference.calibration, meta)
     if reference.scores is not None:
         scores = confidence_score(stack(meta["probabilities"].drop_null()))
         outputs[SCORE] = count_numeric(reference.scores, scores)
@@ -63,6 +67,7 @@ def count_rows(reference: Reference, features: "pa.Table", meta: "pa.Table") -> 
         rows=meta.num_rows,
         features=count_features(reference.features, features, meta.num_rows, redacted),
         outputs=outputs,
+        confidences=confidences,
         redacted=redacted,
     )
 
@@ -97,6 +102,17 @@ def build_columns(entries: Mapping[str, Mapping[str, Any]], counted: Mapping[str
     )
 
 
+def _count_confidences(reference: Reference, entry: Mapping[str, Any], meta: "pa.Table") -> Histogram:
+    predicted = encode_answers(reference, meta["prediction"])
+    classes = len(reference.classes or ())
+    told = meta["probabilities"].is_valid().to_numpy()
+    scores = stack(meta["probabilities"].drop_null())
+    probabilities = np.full((meta.num_rows, classes), np.nan)
+    if scores.shape == (np.count_nonzero(told), classes):
+        probabilities[told] = scores
+    return count_confidences(entry, np.where(np.isnan(predicted), -1, predicted).astype(np.int64), probabilities)
+
+
 def _count_column(entry: Mapping[str, Any], values: "pa.ChunkedArray | None", rows: int) -> Histogram:
     if values is None or str(values.type) == "null":
         return empty_histogram(entry, nulls=rows)
@@ -126,9 +142,3 @@ def _lengths(texts: "pa.ChunkedArray") -> "pa.ChunkedArray":
 
     lengths = pc.utf8_length(texts.cast(pa.string()))
     return pc.if_else(pc.equal(lengths, 0), None, lengths)
-
-
-def stack(probabilities: "pa.ChunkedArray") -> NDArray[np.float64]:
-    """Lists of one length as an (n, classes) array. Flattening skips null lists."""
-    flat = probabilities.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(probabilities), -1) if len(probabilities) else np.empty((0, 2))

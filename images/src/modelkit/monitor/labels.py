@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from modelkit.data.profile import category_key, parse_numbers
 from modelkit.evaluate.answers import Answers
-from modelkit.monitor.counts import stack
+from modelkit.monitor.encoding import encode_answers, stack
 from modelkit.monitor.reference import Reference
 
 MAX_LABELS = 250_000
@@ -57,20 +56,6 @@ def build_answers(reference: Reference, keys: Keys, meta: pa.Table) -> pa.Table:
     """The rows of `meta` in the shape of `ANSWERS`."""
     predictions = encode_answers(reference, meta["prediction"])
     return pa.table([pa.array(keys), pa.array(predictions), meta["probabilities"]], schema=ANSWERS)
-
-
-def encode_answers(reference: Reference, values: pa.ChunkedArray) -> Floats:
-    """Predictions or labels as numbers: of a classification the positions in the version's classes. NaN for no number,
-    an infinite one, or another class."""
-    if reference.classes is None:
-        numbers, _ = parse_numbers(values.to_numpy())
-        return np.where(np.isfinite(numbers), numbers, np.nan).astype(np.float64)
-    positions = {category_key(label): float(position) for position, label in enumerate(reference.classes)}
-    encoded = values.combine_chunks().dictionary_encode()
-    found = [positions.get(category_key(value), np.nan) for value in encoded.dictionary.to_pylist()]
-    codes = encoded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
-    answers: Floats = np.array([*found, np.nan])[codes]
-    return answers
 
 
 class Feedback:

@@ -31,6 +31,12 @@ class Reference:
     """On the version's own test rows."""
     test_rows: int
     """How many those were: how far the metrics themselves are certain."""
+    calibration: Mapping[str, Any] | None = None
+    """How often probabilities came true on the test rows (`data.calibration`); None: there are no probabilities, or the
+    version is older than this."""
+    losses: Mapping[str, Any] | None = None
+    """What the size of a regression's errors depends on (`data.losses`); None for a classification or an older
+    version."""
 
 
 def read_reference(store: Store, version: VersionRef) -> Reference:
@@ -76,6 +82,8 @@ def parse_reference(profile: Mapping[str, Any], metrics: Mapping[str, Any], sign
         metric=metrics["metric"],
         metrics={name: float(value) for name, value in metrics["metrics"].items() if value is not None},
         test_rows=int(metrics.get("test_rows") or profile["predictions"]["rows"]),
+        calibration=profile.get("calibration"),
+        losses=profile.get("losses"),
     )
 
 

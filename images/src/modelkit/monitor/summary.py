@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.contract.codec import from_plain, to_plain
+from modelkit.data.calibration import empty_confidences
 from modelkit.data.profile import Histogram, reference_histogram
 from modelkit.errors import ModelKitError
 from modelkit.monitor.reference import Reference
@@ -31,6 +32,8 @@ class Summary:
     """Of every feature of the version that isn't redacted, in the order of the signature."""
     outputs: Mapping[str, Histogram]
     """`prediction`, and `score` where the model has scores."""
+    confidences: Histogram | None = None
+    """Rows by their probabilities (`data.calibration`); None for a version that has none frozen."""
     redacted: frozenset[str] = frozenset()
     """Columns that any row doesn't hold as they were sent. They have no counts: they would look missing or changed."""
     skipped_segments: int = 0
@@ -45,6 +48,7 @@ class Summary:
                 name: counted + other.features[name] for name, counted in self.features.items() if name not in redacted
             },
             outputs={name: counted + other.outputs[name] for name, counted in self.outputs.items()},
+            confidences=_add(self.confidences, other.confidences),
             redacted=redacted,
             skipped_segments=self.skipped_segments + other.skipped_segments,
         )
@@ -60,6 +64,7 @@ def empty_summary(reference: Reference) -> Summary:
         rows=0,
         features={name: empty_histogram(entry) for name, entry in reference.features.items()},
         outputs={name: empty_histogram(entry) for name, entry in output_entries(reference).items()},
+        confidences=None if reference.calibration is None else empty_confidences(reference.calibration),
     )
 
 
@@ -87,6 +92,7 @@ class _PlainSummary:
     rows: int
     features: Mapping[str, _PlainHistogram]
     outputs: Mapping[str, _PlainHistogram]
+    confidences: _PlainHistogram | None = None
     redacted: tuple[str, ...] = field(default=())
     skipped_segments: int = 0
 
@@ -98,6 +104,7 @@ def summary_to_plain(summary: Summary) -> dict[str, Any]:
             rows=summary.rows,
             features={name: _plain(counted) for name, counted in summary.features.items()},
             outputs={name: _plain(counted) for name, counted in summary.outputs.items()},
+            confidences=None if summary.confidences is None else _plain(summary.confidences),
             redacted=tuple(sorted(summary.redacted)),
             skipped_segments=summary.skipped_segments,
         )
@@ -114,9 +121,14 @@ def summary_from_plain(plain: Any, reference: Reference) -> Summary:
         rows=found.rows,
         features=_histograms(found.features, shown),
         outputs=_histograms(found.outputs, empty.outputs),
+        confidences=_confidences(found.confidences, empty.confidences),
         redacted=redacted,
         skipped_segments=found.skipped_segments,
     )
+
+
+def _add(first: Histogram | None, second: Histogram | None) -> Histogram | None:
+    return None if first is None or second is None else first + second
 
 
 def _plain(counted: Histogram) -> _PlainHistogram:
@@ -126,6 +138,11 @@ def _plain(counted: Histogram) -> _PlainHistogram:
         outside=counted.outside,
         invalid=counted.invalid,
     )
+
+
+def _confidences(found: _PlainHistogram | None, expected: Histogram | None) -> Histogram | None:
+    named = {} if found is None else {"confidences": found}
+    return _histograms(named, {} if expected is None else {"confidences": expected}).get("confidences")
 
 
 def _histograms(found: Mapping[str, _PlainHistogram], expected: Mapping[str, Histogram]) -> dict[str, Histogram]:

@@ -6,9 +6,12 @@ from datetime import datetime, timedelta
 from modelkit.contract.files import REPORT_HTML, report_directory
 from modelkit.contract.monitoring import MonitorConfig
 from modelkit.contract.result import CheckResult, WindowResult
+from modelkit.evaluate.answers import CLASSIFICATION
+from modelkit.monitor.calibration import Reliability, check_calibration, measure_reliability
 from modelkit.monitor.counts import Counts, build_counts
 from modelkit.monitor.data_quality import Problem, check_data_quality, find_problems
 from modelkit.monitor.drift import ColumnDrift, check_drift, check_prediction_drift, compare_columns
+from modelkit.monitor.estimated import ExpectedQuality, check_estimated_quality, estimate_expected
 from modelkit.monitor.labels import Labelled
 from modelkit.monitor.minutes import RequestCounts
 from modelkit.monitor.quality import Estimate, check_quality, estimate_quality
@@ -43,6 +46,10 @@ class Examination:
     redacted: tuple[str, ...] = ()
     """Features that weren't looked at, because captured rows don't hold them as they were sent."""
     service: ServiceEvidence | None = None
+    expected: ExpectedQuality | None = None
+    """The quality that is to be expected of all rows, where it is asked for and can be estimated."""
+    reliability: Reliability | None = None
+    """How true the probabilities of labelled rows are, where it is asked for and can be measured."""
 
 
 def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datetime]:
@@ -68,6 +75,11 @@ def examine_window(
     problems = find_problems(counts.features)
     metric = config.quality.metric or reference.metric
     estimate = estimate_quality(labelled, metric, reference.metrics.get(metric), reference.test_rows, config.quality)
+    expected = reliability = None
+    if config.estimated_quality is not None:
+        expected = estimate_expected(reference, summary, metric, config.estimated_quality)
+    if config.calibration is not None:
+        reliability = measure_reliability(reference, labelled, config.quality.min_labels)
     features, rows = len(counts.features), counts.rows
     quality_of_data = check_data_quality(problems, features, rows, config.min_rows)
     service_check, service = _examine_service(config, gathered.service, rows)
@@ -76,6 +88,8 @@ def examine_window(
         mention_redacted(check_drift(drifts, features, rows, config.drift, config.min_rows), len(redacted)),
         check_prediction_drift(output_drifts, rows, config.drift, config.min_rows),
         check_quality(labelled, rows, metric, estimate, config.quality),
+        *_check_estimated_quality(config, reference, summary, metric, expected),
+        *_check_calibration(config, reference, labelled, reliability),
         *service_check,
     )
     return Examination(
@@ -88,6 +102,8 @@ def examine_window(
         skipped_segments=summary.skipped_segments,
         redacted=redacted,
         service=service,
+        expected=expected,
+        reliability=reliability,
     )
 
 
@@ -98,6 +114,23 @@ def _examine_service(
         return (), None
     evidence = measure_service(counts, config.service)
     return (check_service(evidence, config.service, rows, config.min_rows),), evidence
+
+
+def _check_estimated_quality(
+    config: MonitorConfig, reference: Reference, summary: Summary, metric: str, expected: ExpectedQuality | None
+) -> tuple[CheckResult, ...]:
+    if config.estimated_quality is None:
+        return ()
+    asked = config.estimated_quality
+    return (check_estimated_quality(reference, summary, metric, expected, asked, config.min_rows),)
+
+
+def _check_calibration(
+    config: MonitorConfig, reference: Reference, labelled: Labelled, reliability: Reliability | None
+) -> tuple[CheckResult, ...]:
+    if config.calibration is None or reference.task != CLASSIFICATION:
+        return ()
+    return (check_calibration(reference, labelled, reliability, config.calibration, config.quality.min_labels),)
 
 
 def _build_result(

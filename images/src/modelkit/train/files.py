@@ -1,6 +1,7 @@
 """The files of the version that a run writes, from what the run found. Pure: the same run gives the same bytes."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,10 +12,12 @@ from modelkit.artifact.native import dump_native
 from modelkit.artifact.signature import InputColumn, dump_signature
 from modelkit.contract import files
 from modelkit.contract.codec import to_plain
+from modelkit.data.calibration import build_calibration
 from modelkit.data.columns import Rows, as_array, column_of, take
 from modelkit.data.kinds import DATETIME, NUMERIC
+from modelkit.data.losses import build_losses
 from modelkit.data.profile import TIME, build_profile
-from modelkit.evaluate.answers import Answers, Array
+from modelkit.evaluate.answers import REGRESSION, Answers, Array, encode
 from modelkit.evaluate.bootstrap import metric_intervals
 from modelkit.evaluate.confusion import describe_classes
 from modelkit.evaluate.importance import Importance, permutation_importance
@@ -119,7 +122,7 @@ def describe_learning(run: Finished, jobs: int | None) -> dict[str, Any]:
 def describe_rows(run: Finished) -> dict[str, Any]:
     """The content of profile.json."""
     rows = run.parts.profiled
-    return build_profile(
+    profile = build_profile(
         {column.name: column_of(rows, index) for index, column in enumerate(run.columns)},
         {column.name: TIME if column.dtype == DATETIME else column.kind for column in run.columns},
         run.answers.predictions,
@@ -127,6 +130,28 @@ def describe_rows(run: Finished) -> dict[str, Any]:
         run.answers.task,
         run.answers.classes,
     )
+    return profile | {"calibration": describe_calibration(run), "losses": describe_losses(run, profile)}
+
+
+def describe_calibration(run: Finished) -> dict[str, Any] | None:
+    """How often the probabilities came true on the evaluation rows; None for a model without any."""
+    answers = run.answers
+    if answers.probabilities is None or answers.classes is None:
+        return None
+    truth, predicted = (encode(labels, answers.classes) for labels in (answers.truth, answers.predictions))
+    return build_calibration(truth, predicted, answers.probabilities.astype(np.float64), answers.classes)
+
+
+def describe_losses(run: Finished, profile: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the errors on the evaluation rows depend on; None for a classification."""
+    if run.answers.task != REGRESSION:
+        return None
+    rows = run.parts.evaluation.rows
+    features = {
+        column.name: (profile["features"][column.name], column_of(rows, index))
+        for index, column in enumerate(run.columns)
+    }
+    return build_losses(features, (profile["predictions"], run.answers.predictions), run.answers.truth)
 
 
 def measure_importance(run: Finished, jobs: int) -> list[Importance]:
