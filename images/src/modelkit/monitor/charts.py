@@ -5,10 +5,10 @@ A plotting library's script alone would be forty times the whole report.
 
 from collections.abc import Sequence
 from html import escape
+from typing import Protocol
 
 from modelkit.contract.metrics import LOWER_IS_BETTER
 from modelkit.monitor.bins import Bin
-from modelkit.monitor.quality import Estimate
 from modelkit.monitor.wording import MAX_NAME, format_number, format_share, shorten
 
 WIDTH = 360
@@ -91,7 +91,22 @@ def _draw_rows(bins: Sequence[Bin], name: str) -> str:
     return draw_svg("".join(parts), 8 + len(shown) * _ROW, f"shares of {name}, reference and window")
 
 
-def draw_quality(estimate: Estimate, max_drop: float, breached: bool) -> str:
+class Compared(Protocol):
+    """A metric of the window beside the version's own: measured, or to be expected."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def reference(self) -> float: ...
+
+
+def draw_quality(estimate: Compared, max_drop: float, breached: bool) -> str:
     """The window's metric with its interval, the version's own test metric, and the allowed drop between
     them."""
     worse = max_drop if estimate.metric in LOWER_IS_BETTER else -max_drop
@@ -139,10 +154,14 @@ def draw_meter(value: float, limit: float, breached: bool, base: float = 0.0, le
     )
 
 
-def draw_svg(body: str, height: float, title: str) -> str:
-    """A picture as wide as its place, `WIDTH` by `height` units; `title` (text) is what is read out."""
+def draw_svg(body: str, height: float, title: str, stretched: bool = False) -> str:
+    """A picture as wide as its place, `WIDTH` by `height` units; `title` (text) is what is read out.
+
+    A `stretched` one, without text, keeps its height.
+    """
     title = escape(shorten(title, MAX_NAME), quote=True)
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{title}">{body}</svg>'
+    how = ' class="stretched" preserveAspectRatio="none"' if stretched else ""
+    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}"{how} role="img" aria-label="{title}">{body}</svg>'
 
 
 def _describe(item: Bin) -> str:

@@ -103,16 +103,16 @@ def draw_time_chart(chart: TimeChart) -> str:
 
 def draw_states(points: Sequence[TimelinePoint], title: str) -> str:
     """A column for each window: high and crossed where it was Breached, low where it was OK, empty where Unknown."""
-    step = min(28.0, (WIDTH - 2) / max(1, len(points)))
+    step = min(15.0, WIDTH / max(1, len(points)))
     parts = []
     for index, point in enumerate(points):
-        x, width = 1 + index * step, max(1.5, 0.8 * step)
+        x, width = (index + 0.1) * step, 0.8 * step
         top, height = {BREACHED: (2, 30), OK: (18, 14)}.get(point.state, (18, 14))
         parts.append(
             f'<rect class="column {point.state.lower()}" x="{x:.1f}" y="{top}" width="{width:.1f}" height="{height}">'
             f"<title>{escape(f'{_stamp(point.end)}: {point.state}')}</title></rect>"
         )
-    return draw_svg("".join(parts), 34, title)
+    return draw_svg("".join(parts), 34, title, stretched=True)
 
 
 def draw_rows(points: Sequence[TimelinePoint], chart: TimeChart) -> str:

@@ -93,13 +93,13 @@ def read_history(status: Mapping[str, Any], end: datetime) -> History:
     windows = [window for window in map(_read_window, _list(status, "windows")) if window and window.end < end]
     points = [point for point in map(_read_point, _list(status, "timeline")) if point and point.end < end]
     conditions = [(str(item.get("type")), _read_condition(item)) for item in _list(status, "conditions")]
-    times = [_time(text) for text in status.get("requestTimes") or ()]
+    times = [_time(text) for text in _items(status, "requestTimes")]
     return History(
         windows=tuple(sorted(windows, key=lambda window: window.end)),
         points=tuple(sorted(points, key=lambda point: point.end)),
         conditions=dict(conditions),
         retrain=_read_retrain(status.get("retrain")),
-        retrains=int(status.get("retrains") or 0),
+        retrains=_int(status.get("retrains")),
         request_times=tuple(sorted(time for time in times if time is not None)),
         rollback=_read_rollback(status.get("rollback")),
     )
@@ -121,9 +121,7 @@ def _read_window(plain: Mapping[str, Any]) -> PastWindow | None:
     if end is None:
         return None
     states = {str(check.get("name")): str(check.get("state")) for check in _list(plain, "checks")}
-    return PastWindow(
-        end=end, version=int(plain.get("version") or 0), digest=str(plain.get("digest", "")), states=states
-    )
+    return PastWindow(end=end, version=_int(plain.get("version")), digest=str(plain.get("digest", "")), states=states)
 
 
 def _read_point(plain: Mapping[str, Any]) -> TimelinePoint | None:
@@ -164,7 +162,16 @@ def _read_rollback(plain: Any) -> Rollback | None:
 
 
 def _list(plain: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    return [item for item in plain.get(key) or () if isinstance(item, dict)]
+    return [item for item in _items(plain, key) if isinstance(item, dict)]
+
+
+def _items(plain: Mapping[str, Any], key: str) -> list[Any]:
+    found = plain.get(key)
+    return found if isinstance(found, list) else []
+
+
+def _int(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _time(text: Any) -> datetime | None:

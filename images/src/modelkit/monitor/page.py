@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from modelkit.contract.monitoring import MonitorConfig
 from modelkit.monitor.history import History
-from modelkit.monitor.page_evidence import labelled_quality
+from modelkit.monitor.page_evidence import fairness, quality, together
 from modelkit.monitor.page_features import all_features, outputs, worst_features
 from modelkit.monitor.page_history import decisions, over_time
 from modelkit.monitor.page_overview import overview
@@ -27,7 +27,9 @@ Section = Callable[[View], str]
 SECTIONS: tuple[tuple[str, str, Section], ...] = (
     ("features", "Features that differ most", worst_features),
     ("answers", "What the model answers", outputs),
-    ("quality", "Quality on labelled rows", labelled_quality),
+    ("together", "How the features change together", together),
+    ("quality", "Quality", quality),
+    ("fairness", "Groups", fairness),
     ("time", "Over time", over_time),
     ("decisions", "What was decided, and why", decisions),
     ("table", "All features", all_features),

@@ -98,8 +98,7 @@ def _row(column: Column, drift: ColumnDrift | None, problem: Problem | None) -> 
     words = [] if drift is None else ["drifted"] if drift.drifted else []
     words += [] if problem is None else [problem.kind]
     if words:
-        # Broken between the words of a list only.
-        state = f'<span class="bad">✕&nbsp;{", ".join(word.replace(" ", "&nbsp;") for word in words)}</span>'
+        state = f'<span class="bad">✕&nbsp;{", ".join(words)}</span>'
     else:
         state = "? too few values" if drift is None else "✓ steady"
     missing = format_share(window.nulls / window.rows if window.rows else 0.0)

@@ -42,9 +42,10 @@ def over_time(view: View) -> str:
     points = (*view.history.points, build_point(view.examination))
     if len(points) < 2:
         return ""
-    figures = [_quality(view, points), _drift(view, points), _rows(view, points), _states(points)]
+    figures = [_quality(view, points), _drift(view, points), _rows(view, points)]
     return (
-        build_legend(
+        _states(points)
+        + build_legend(
             ("line", "measured"),
             ("est", "estimated"),
             ("bad", "the window was Breached"),
@@ -147,8 +148,11 @@ def _rows(view: View, points: Sequence[TimelinePoint]) -> str:
 def _states(points: Sequence[TimelinePoint]) -> str:
     counts = {state: sum(point.state == state for point in points) for state in SIGNS}
     text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    note = f"{escape(text)}; a high column is Breached, an empty one Unknown"
-    return build_figure("States", note, draw_states(points, f"states of {plural(len(points), 'window')}: {text}"))
+    title = f"states of {plural(len(points), 'window')}: {text}"
+    return (
+        f"<p><b>{plural(len(points), 'window')}</b>: {escape(text)} "
+        f'<span class="soft">(high: Breached, empty: Unknown)</span></p>{draw_states(points, title)}'
+    )
 
 
 def _served_since(points: Sequence[TimelinePoint]) -> datetime:

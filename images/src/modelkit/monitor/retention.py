@@ -5,7 +5,7 @@ be removed is only told in the log: the next window tries again.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -30,16 +30,23 @@ def remove_old(store: Store, config: MonitorConfig, end: datetime) -> int:
     if config.report.retention_seconds is None:
         return 0
     before = end - timedelta(seconds=config.report.retention_seconds)
-    removed = 0
+    reports = reports_directory(config.namespace, config.name)
+    summaries = deployment_summaries_directory(config.namespace, config.deployment)
+    # The oldest window that is kept needs the counts of all of its hours.
+    oldest = before - timedelta(seconds=config.window_seconds)
+    return _attempt("reports", lambda: _remove_reports(store, reports, before)) + _attempt(
+        "summaries", lambda: _remove_summaries(store, summaries, oldest)
+    )
+
+
+def _attempt(what: str, remove: Callable[[], int]) -> int:
     try:
-        removed += _remove_reports(store, reports_directory(config.namespace, config.name), before)
-        # A window may begin in the middle of an hour, and still needs the counts of all of its hours.
-        oldest = before - timedelta(seconds=config.window_seconds)
-        removed += _remove_summaries(store, config, oldest)
+        removed = remove()
     except StoreError as exc:
-        logger.warning("old reports couldn't be removed", extra={"error": str(exc)})
+        logger.warning("old %s can't be removed", what, extra={"error": str(exc)})
+        return 0
     if removed:
-        logger.info("old reports removed", extra={"count": removed, "before": before.isoformat()})
+        logger.info("old %s removed", what, extra={"count": removed})
     return removed
 
 
@@ -60,9 +67,8 @@ def _remove_reports(store: Store, directory: str, before: datetime) -> int:
     return removed
 
 
-def _remove_summaries(store: Store, config: MonitorConfig, before: datetime) -> int:
-    old = _old_summaries(store, deployment_summaries_directory(config.namespace, config.deployment), before)
-    paths = list(islice(old, MOST_REMOVALS))
+def _remove_summaries(store: Store, directory: str, before: datetime) -> int:
+    paths = list(islice(_old_summaries(store, directory, before), MOST_REMOVALS))
     for path in paths:
         store.delete(path)
     return len(paths)
