@@ -1,15 +1,9 @@
 """Whoever wants to be told hears of a change once, over real HTTP, and nothing secret gets anywhere else."""
 
-import json
 import logging
-import ssl
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +15,12 @@ from modelkit.contract.result import CheckResult, FeatureFinding, WindowResult
 from modelkit.monitor import notify
 from modelkit.monitor.history import History, PastWindow, Retrain, Rollback
 from modelkit.monitor.notify import build_message, decide_notification, notification_id, send
+from tests.unit.monitor.webhooks import PATH, Receiver, serve
 from tests.unit.store.store_servers import make_certificate
 
 END = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-SECRET_PATH, TOKEN = "/hooks/very-secret-path", "very-secret-token"
+TOKEN = "very-secret-token"
 CONFIG = MonitorConfig(
     namespace="shop",
     name="churn-monitor",
@@ -184,55 +179,6 @@ def test_slack_gets_a_text_in_which_a_name_is_no_markup() -> None:
 # -- how ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Receiver:
-    """A webhook, and how it answers next: codes, `hang up`, or `sleep`; 200 at last."""
-
-    answers: list[int | str] = field(default_factory=list)
-    requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
-    url: str = ""
-
-
-@contextmanager
-def serve(receiver: Receiver, tls: Path | None = None) -> Iterator[None]:
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            receiver.requests.append((self.path, dict(self.headers), body))
-            answer = receiver.answers.pop(0) if receiver.answers else 200
-            if answer == "hang up":
-                self.connection.close()
-                return
-            if answer == "sleep":
-                time.sleep(0.6)
-                return
-            self.send_response(int(answer))
-            self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        do_GET = do_POST  # noqa: N815 - the base class calls it so
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that break off are the test
-    if tls is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tls)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    receiver.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}{SECRET_PATH}"
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
-
-
 @pytest.fixture(autouse=True)
 def _without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
@@ -265,7 +211,7 @@ def test_the_message_arrives_with_a_key_that_is_the_same_each_time(receiver: Rec
     assert tell(secret, receiver.url, TOKEN) is None
     assert tell(secret, receiver.url, TOKEN) is None
     path, headers, body = receiver.requests[0]
-    assert path == SECRET_PATH
+    assert path == PATH
     assert headers["Authorization"] == f"Bearer {TOKEN}"
     assert headers["Idempotency-Key"] == body["id"] == "shop/churn-monitor/2026-03-01T12:00:00Z"
     assert headers["Content-Type"] == "application/json; charset=utf-8"
@@ -301,7 +247,7 @@ def test_a_refusal_is_not_repeated(receiver: Receiver, secret: Path, answer: int
 def test_a_redirect_is_not_followed(receiver: Receiver, secret: Path, answer: int) -> None:
     receiver.answers = [answer]
     assert tell(secret, receiver.url, TOKEN) == f"the webhook answered {answer}: redirects aren't followed"
-    assert [path for path, _, _ in receiver.requests] == [SECRET_PATH]
+    assert [path for path, _, _ in receiver.requests] == [PATH]
 
 
 def test_one_that_does_not_answer_in_time_is_left(
@@ -315,7 +261,7 @@ def test_one_that_does_not_answer_in_time_is_left(
 
 def test_nobody_listening_is_a_warning_without_the_address(secret: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        problem = tell(secret, f"http://127.0.0.1:1{SECRET_PATH}", TOKEN)
+        problem = tell(secret, f"http://127.0.0.1:1{PATH}", TOKEN)
     assert problem == "the webhook can't be reached: ConnectionRefusedError"
     assert [record.message for record in caplog.records] == ["nobody was told"]
 

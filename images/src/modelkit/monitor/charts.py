@@ -18,6 +18,7 @@ MAX_BARS = 12
 _PLOT_TOP, _PLOT_HEIGHT = 14, 110
 _ROW = 30
 _NAME_CHARACTERS = 18
+_TITLE_CHARACTERS = 150
 
 
 def draw_distribution(bins: Sequence[Bin], ordered: bool, name: str) -> str:
@@ -159,7 +160,7 @@ def draw_svg(body: str, height: float, title: str, stretched: bool = False) -> s
 
     A `stretched` one, without text, keeps its height.
     """
-    title = escape(shorten(title, MAX_NAME), quote=True)
+    title = escape(shorten(title, _TITLE_CHARACTERS), quote=True)
     how = ' class="stretched" preserveAspectRatio="none"' if stretched else ""
     return f'<svg viewBox="0 0 {WIDTH} {height:.0f}"{how} role="img" aria-label="{title}">{body}</svg>'
 

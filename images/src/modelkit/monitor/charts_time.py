@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import escape
 from math import ceil, floor, log10
+from typing import Literal
 
 from modelkit.contract.result import TimelinePoint
 from modelkit.monitor.charts import WIDTH, draw_svg
@@ -29,8 +30,17 @@ class Line:
     """Values that are joined, oldest first."""
 
     points: tuple[Point, ...]
-    estimated: bool = False
-    """Drawn dashed, with squares."""
+    style: Literal["", "est", "third"] = ""
+    """Drawn with dots, dashed with squares, or thin with neither."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A count at a time, and how many of it are of a kind."""
+
+    time: datetime
+    total: int
+    part: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,20 +125,20 @@ def draw_states(points: Sequence[TimelinePoint], title: str) -> str:
     return draw_svg("".join(parts), 34, title, stretched=True)
 
 
-def draw_rows(points: Sequence[TimelinePoint], chart: TimeChart) -> str:
-    """Rows of each window as a column, the labelled ones among them filled."""
-    most = max((point.rows for point in points), default=0) or 1
+def draw_columns(columns: Sequence[Column], chart: TimeChart, kind: Literal["win", "bad"] = "win") -> str:
+    """A column for each time, a part of it filled."""
+    most = max((column.total for column in columns), default=0) or 1
     ticks = [tick for tick in find_ticks(0, most) if tick == round(tick)]
     high = max(most, ticks[-1])
     x = _Scale(chart.since, chart.until, inset=True)
-    width = max(1.5, min(16.0, 0.7 * (WIDTH - _LEFT - _RIGHT) / max(1, len(points))))
+    width = max(1.5, min(16.0, 0.7 * (WIDTH - _LEFT - _RIGHT) / max(1, len(columns))))
     parts = [_draw_ticks([(tick, _BASE - _HEIGHT * tick / high) for tick in ticks]), _draw_times(chart)]
-    for point in points:
-        left = x(point.end) - width / 2
-        for kind, count in (("ref", point.rows), ("win", point.labels)):
+    for column in columns:
+        left = x(column.time) - width / 2
+        for part, count in (("ref", column.total), (kind, column.part)):
             height = _HEIGHT * count / high
             parts.append(
-                f'<rect class="{kind}" x="{left:.1f}" y="{_BASE - height:.1f}" width="{width:.1f}" '
+                f'<rect class="{part}" x="{left:.1f}" y="{_BASE - height:.1f}" width="{width:.1f}" '
                 f'height="{height:.1f}"/>'
             )
     return draw_svg("".join(parts), _BASE + 20, chart.title)
@@ -212,14 +222,16 @@ def _draw_events(events: Sequence[Event], x: _Scale) -> str:
 
 
 def _draw_line(line: Line, places: Sequence[tuple[float, float]]) -> str:
-    kind = " est" if line.estimated else ""
+    kind = f" {line.style}" if line.style else ""
     path = "".join(f"{'L' if index else 'M'}{x:.1f} {y:.1f}" for index, (x, y) in enumerate(places))
     parts = [f'<path class="line{kind}" d="{path}"/>']
     for point, (x, y) in zip(line.points, places, strict=True):
         title = f"<title>{_stamp(point.time)}: {format_number(point.value)}</title>"
         if point.breached:
             parts.append(f'<path class="cross" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0-8l-8 8">{title}</path>')
-        elif line.estimated:
+        elif line.style == "third":
+            continue
+        elif line.style == "est":
             parts.append(
                 f'<rect class="dot est" x="{x - 2.5:.1f}" y="{y - 2.5:.1f}" width="5" height="5">{title}</rect>'
             )

@@ -16,6 +16,7 @@ from modelkit.monitor.page_features import all_features, outputs, worst_features
 from modelkit.monitor.page_history import decisions, over_time
 from modelkit.monitor.page_overview import overview
 from modelkit.monitor.page_parts import View
+from modelkit.monitor.page_service import service
 from modelkit.monitor.page_settings import looked_at
 from modelkit.monitor.window import Examination
 
@@ -30,6 +31,7 @@ SECTIONS: tuple[tuple[str, str, Section], ...] = (
     ("together", "How the features change together", together),
     ("quality", "Quality", quality),
     ("fairness", "Groups", fairness),
+    ("service", "Service", service),
     ("time", "Over time", over_time),
     ("decisions", "What was decided, and why", decisions),
     ("table", "All features", all_features),

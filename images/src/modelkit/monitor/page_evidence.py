@@ -3,7 +3,8 @@
 from html import escape
 from typing import Any
 
-from modelkit.monitor.charts import Compared, draw_quality
+from modelkit.monitor.bins import Bin
+from modelkit.monitor.charts import Compared, draw_distribution, draw_quality
 from modelkit.monitor.charts_evidence import Bar, CurvePoint, draw_bars, draw_reliability
 from modelkit.monitor.page_parts import (
     Header,
@@ -42,9 +43,9 @@ def quality(view: View) -> str:
 
 
 def together(view: View) -> str:
-    """What changed between the features, though none of them alone may have."""
-    figure = _multivariate(view)
-    return build_figures([figure]) if figure else ""
+    """What changed between the features, though none of them alone may have, and in what they matter to the model."""
+    found = [figure for figure in (_multivariate(view), _attribution(view)) if figure]
+    return build_figures(found) if found else ""
 
 
 def fairness(view: View) -> str:
@@ -147,6 +148,27 @@ def _multivariate(view: View) -> str:
     numbers = build_details("The numbers", build_table(headers, rows, "Features that tell apart")) if bars else ""
     explained = '<p class="note">What the classifier loses without each feature:</p>' if bars else ""
     return build_figure("All features together", note, explained + chart, numbers)
+
+
+def _attribution(view: View) -> str:
+    found, config = _evidence(view, "attributions"), view.config.attribution
+    if found is None or config is None:
+        return ""
+    note = (
+        f"{_verdict(_is_breached(view, 'AttributionDrift'))} by which the model decides: similarity of the order "
+        f"{format_number(found.similarity)}, at least {format_number(config.min_similarity)} · p "
+        f"{escape(format_p_value(found.p_value, sign=True))} · {plural(found.rows, 'row')} explained"
+    )
+    # In parts of each side's sum: the unit of a Shapley value says nothing to a reader.
+    before, now = (sum(getattr(item, side) for item in found.features) or 1.0 for side in ("reference", "window"))
+    largest = sorted(found.features, key=lambda item: -max(item.reference / before, item.window / now))[:MAX_BARS]
+    bins = [Bin(item.feature, item.reference / before, item.window / now) for item in largest]
+    headers = (Header("Feature"), Header("Test", number=True), Header("Window", number=True))
+    rows = ((show_name(item.label), format_share(item.reference), format_share(item.window)) for item in bins)
+    numbers = build_details("The numbers", build_table(headers, rows, "Parts of the mean absolute Shapley values"))
+    legend = build_legend(("ref", "version's own test"), ("win", "this window"))
+    chart = draw_distribution(bins, ordered=False, name="the features' parts in the answers")
+    return build_figure("What the answers are made of", note, chart + legend, numbers)
 
 
 def _disparity(found: Any) -> str:

@@ -8,13 +8,14 @@ from itertools import pairwise
 from modelkit.contract.metrics import LOWER_IS_BETTER
 from modelkit.contract.result import TimelinePoint
 from modelkit.monitor.charts_time import (
+    Column,
     Event,
     Interval,
     Limit,
     Line,
     Point,
     TimeChart,
-    draw_rows,
+    draw_columns,
     draw_states,
     draw_time_chart,
 )
@@ -104,7 +105,7 @@ def _quality(view: View, points: Sequence[TimelinePoint]) -> str:
         title=f"{metric} over the windows, from {_ends(measured or expected)}",
         since=since,
         until=until,
-        lines=(Line(points=tuple(expected), estimated=True), Line(points=tuple(measured))),
+        lines=(Line(points=tuple(expected), style="est"), Line(points=tuple(measured))),
         events=_events(view, points),
         limit=limit,
         interval=interval,
@@ -140,9 +141,10 @@ def _drift(view: View, points: Sequence[TimelinePoint]) -> str:
 def _rows(view: View, points: Sequence[TimelinePoint]) -> str:
     since, until = _bounds(points)
     chart = TimeChart(title="rows and labels of the windows", since=since, until=until, lines=())
+    columns = [Column(time=point.end, total=point.rows, part=point.labels) for point in points]
     legend = build_legend(("ref", "rows"), ("win", "with a label"))
     note = f"at least {view.config.min_rows:,} rows are needed"
-    return build_figure("Rows", note, draw_rows(points, chart) + legend)
+    return build_figure("Rows", note, draw_columns(columns, chart) + legend)
 
 
 def _states(points: Sequence[TimelinePoint]) -> str:
@@ -188,7 +190,7 @@ def _table(points: Sequence[TimelinePoint]) -> str:
             _number(point.quality),
             _number(point.estimated),
             _number(point.drift),
-            show_name(point.feature) or "–",
+            show_name(point.feature, 40) or "–",
             f"{point.rows:,}",
             f"{point.labels:,}",
             str(point.version),
@@ -213,7 +215,7 @@ def _windows(view: View) -> str:
     breached = [window for window in columns if state_of(window[2]) == BREACHED and window[1] == result.version]
     same = [window for window in columns if window[1] == result.version]
     headers = [Header("Check"), *(Header(f"v{version} {_clock(view, end)}") for end, version, _ in columns)]
-    rows = ((escape(title_of(name)), *(_sign(states.get(name)) for _, _, states in columns)) for name in names)
+    rows = ((show_name(title_of(name)), *(_sign(states.get(name)) for _, _, states in columns)) for name in names)
     return (
         f"<p><b>{len(breached)} of the latest {plural(len(same), 'window')}</b> of version {result.version} "
         f"{'is' if len(breached) == 1 else 'are'} Breached.</p>"
@@ -236,10 +238,7 @@ def _sign(state: str | None) -> str:
 def _condition(view: View, kind: str) -> str:
     found = view.history.conditions[kind]
     since = f" since {show_time(found.since)} UTC" if found.since else ""
-    return (
-        f"<b>{escape(found.status)}</b>: {escape(found.reason)}{since}<br>"
-        f'<span class="soft">{escape(found.message)}</span>'
-    )
+    return f'<b>{escape(found.status)}</b>: {escape(found.reason)}{since}<p class="soft">{escape(found.message)}</p>'
 
 
 def _requests(view: View) -> Iterable[tuple[str, str]]:
@@ -251,7 +250,7 @@ def _requests(view: View) -> Iterable[tuple[str, str]]:
             rows += {"Append": ", added to its own source.", "Window": " only."}.get(retrain.policy, ".")
         yield (
             "Last retrain",
-            f'asked for at {show_time(retrain.time)} UTC.{rows}<br><span class="soft">{escape(retrain.reason)}</span>',
+            f'asked for at {show_time(retrain.time)} UTC.{rows}<p class="soft">{escape(retrain.reason)}</p>',
         )
     if view.history.retrains:
         latest = ", ".join(show_time(time) for time in times[-10:])
@@ -259,6 +258,6 @@ def _requests(view: View) -> Iterable[tuple[str, str]]:
     if rollback is not None:
         yield (
             "Rollback",
-            f"of {escape(rollback.digest)}, asked for at {show_time(rollback.time)} UTC<br>"
-            f'<span class="soft">{escape(rollback.reason)}</span>',
+            f"of {escape(rollback.digest)}, asked for at {show_time(rollback.time)} UTC"
+            f'<p class="soft">{escape(rollback.reason)}</p>',
         )

@@ -37,9 +37,9 @@ class Header:
     """Left out on a phone."""
 
 
-def show_name(name: str) -> str:
+def show_name(name: str, limit: int = MAX_SHOWN_NAME) -> str:
     """A name of a column or a class as HTML."""
-    return escape(shorten(name, MAX_SHOWN_NAME))
+    return escape(shorten(name, limit))
 
 
 def show_state(state: str, text: str = "") -> str:
@@ -86,8 +86,8 @@ def build_table(headers: Sequence[Header], rows: Iterable[Sequence[str]], captio
         for row in rows
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f'<caption class="hidden">{escape(caption)}</caption>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{show_name(caption)}"><table>'
+        f'<caption class="hidden">{show_name(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -126,5 +126,7 @@ _KEYS = {
     "bad": '<path class="cross" d="M5 2l8 8m0-8l-8 8"/>',
     "version": '<path class="version" d="M9 0V12"/>',
     "asked": '<path class="asked" d="M9 1l5 10h-10z"/>',
+    "third": '<path class="line third" d="M0 6H18"/>',
+    "error": '<rect class="bad" x="3" y="1" width="12" height="10"/>',
     "ideal": '<path class="ideal" d="M1 11L17 1"/>',
 }
