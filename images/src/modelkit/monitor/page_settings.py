@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from html import escape
 
 from modelkit.contract.codec import format_time
-from modelkit.monitor.data_quality import EXCESS_LIMIT
 from modelkit.monitor.drift import max_distance
 from modelkit.monitor.page_parts import MAX_SHOWN_NAME, View, build_facts
 from modelkit.monitor.quality import SIGNIFICANCE
@@ -34,7 +33,7 @@ def _rules(view: View) -> Iterator[tuple[str, str]]:
     share = config.drift.max_drifted_share
     yield (
         "Data quality",
-        f"a share of missing, mistyped, unknown or out-of-range values that is {format_share(EXCESS_LIMIT)} of the "
+        f"a share of missing, mistyped, unknown or out-of-range values that is {format_share(config.data_quality.max_excess)} of the "
         "rows above the reference's own, beyond chance",
     )
     yield (

@@ -17,7 +17,7 @@ from modelkit.monitor.window import Examination
 from modelkit.monitor.wording import overall_state
 
 FORMAT = 2
-"""1 had neither `state`, `timeline` nor `decided`, nor some of the limits."""
+"""1 had neither `state`, `timeline`, `decided` nor `evidence`, nor some of the limits."""
 _PARTS = {
     "dataQuality": "data_quality",
     "drift": "drift",
@@ -30,6 +30,16 @@ _PARTS = {
     "attribution": "attribution",
 }
 """Of the configuration: what is told of each is its fields in camelCase."""
+_EVIDENCE = {
+    "estimatedQuality": "expected",
+    "calibration": "reliability",
+    "multivariate": "separation",
+    "attribution": "attributions",
+    "fairness": "fairness",
+    "service": "service",
+    "duplicates": "duplicates",
+}
+"""Of the examination: what each check has measured, its fields in camelCase; null where it wasn't looked at."""
 
 
 def build_report(config: MonitorConfig, examination: Examination, history: History | None = None) -> bytes:
@@ -48,7 +58,7 @@ def build_report(config: MonitorConfig, examination: Examination, history: Histo
             "minRows": config.min_rows,
             "maxDistance": max_distance(config.drift),
             **{
-                part: _limits(getattr(config, attribute))
+                part: _camel_keys(to_plain(getattr(config, attribute)))
                 for part, attribute in _PARTS.items()
                 if getattr(config, attribute) is not None
             },
@@ -59,14 +69,20 @@ def build_report(config: MonitorConfig, examination: Examination, history: Histo
         "quality": _quality(examination),
         "features": [_describe(column, drifts.get(column.name)) for column in counts.features],
         "outputs": [_describe(column, drifts.get(column.name), show_all=True) for column in counts.outputs],
+        "evidence": {
+            part: _camel_keys(to_plain(getattr(examination, attribute, None))) for part, attribute in _EVIDENCE.items()
+        },
         "timeline": [to_plain(point) for point in (*history.points, build_point(examination))],
         "decided": _decided(history),
     }
     return json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False).encode()
 
 
-def _limits(part: Any) -> dict[str, Any]:
-    return {_camel(key): value for key, value in to_plain(part).items()}
+def _camel_keys(plain: Any) -> Any:
+    """Plain JSON types with the names of fields as this file writes them."""
+    if isinstance(plain, dict):
+        return {_camel(key): _camel_keys(value) for key, value in plain.items()}
+    return [_camel_keys(item) for item in plain] if isinstance(plain, list) else plain
 
 
 def _camel(name: str) -> str:
