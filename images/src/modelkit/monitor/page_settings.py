@@ -33,8 +33,8 @@ def _rules(view: View) -> Iterator[tuple[str, str]]:
     share = config.drift.max_drifted_share
     yield (
         "Data quality",
-        f"a share of missing, mistyped, unknown or out-of-range values that is {format_share(config.data_quality.max_excess)} of the "
-        "rows above the reference's own, beyond chance",
+        "a share of missing, mistyped, unknown or out-of-range values that is "
+        f"{format_share(config.data_quality.max_excess)} of the rows above the reference's own, beyond chance",
     )
     yield (
         "Drift",
