@@ -73,6 +73,16 @@ def test_quality_drift_and_rows_are_drawn_over_the_windows() -> None:
     assert b"2026-02-28 06:00: a retrain" not in page, "before the first point"
 
 
+def test_the_legend_names_only_what_is_drawn() -> None:
+    point = TimelinePoint(end=END - HOUR, version=1, state="OK", rows=9, labels=9, quality=0.9)
+    quiet = check(build_page(CONFIG, examine(["age"], classes=[0, 1]), History(points=(point,)))).text
+    busy = check(page_of(build_history())).text
+    for words in ("another version serves", "a retrain was asked for", "estimated"):
+        assert words not in quiet
+        assert words in busy
+    assert "limit of the served version" in quiet
+
+
 def test_the_first_window_has_no_past() -> None:
     text = check(page_of()).text
     assert "Over time" not in text

@@ -1,6 +1,6 @@
 """Sections of report.html about time: how quality and drift went, and what was decided."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from html import escape
 from itertools import pairwise
@@ -46,17 +46,25 @@ def over_time(view: View) -> str:
     figures = [_quality(view, points), _drift(view, points), _rows(view, points)]
     return (
         _states(points)
-        + build_legend(
-            ("line", "measured"),
-            ("est", "estimated"),
-            ("bad", "the window was Breached"),
-            ("limit", "limit of the served version"),
-            ("version", "another version serves"),
-            ("asked", "a retrain was asked for"),
-        )
+        + build_legend(*_legend(view, points))
         + build_figures(figure for figure in figures if figure)
         + build_details("The numbers", _table(points))
     )
+
+
+def _legend(view: View, points: Sequence[TimelinePoint]) -> Iterator[tuple[str, str]]:
+    """What the signs stand for that are drawn."""
+    yield "line", "measured"
+    if any(point.estimated is not None for point in points):
+        yield "est", "estimated"
+    if any(point.state == BREACHED for point in points):
+        yield "bad", "the window was Breached"
+    yield "limit", "limit of the served version"
+    events = [event for event in _events(view, points) if event.time >= points[0].end]
+    if any(not event.asked for event in events):
+        yield "version", "another version serves"
+    if any(event.asked for event in events):
+        yield "asked", "a retrain was asked for"
 
 
 def decisions(view: View) -> str:
