@@ -19,6 +19,7 @@ from modelkit.contract.monitoring import (
 from modelkit.contract.result import CheckResult
 from modelkit.monitor.page import build_page
 from modelkit.monitor.report import build_report
+from modelkit.monitor.timeline import build_point
 from modelkit.monitor.window import Examination
 from tests.unit.monitor.test_monitor_page import CONFIG, END, check, examine
 
@@ -245,6 +246,11 @@ def test_many_groups_are_told_by_their_extremes() -> None:
     assert "group 00" in text
     assert "group 59" in text
     assert "group 30" not in text
+
+
+def test_the_timeline_remembers_what_was_to_be_expected() -> None:
+    assert build_point(examined(expected=Expected())).estimated == 0.81
+    assert build_point(examined()).estimated is None
 
 
 def test_programs_get_the_same_evidence() -> None:

@@ -125,7 +125,7 @@ def _quality(view: View, points: Sequence[TimelinePoint]) -> str:
 def _drift(view: View, points: Sequence[TimelinePoint]) -> str:
     limit = max_distance(view.config.drift)
     found = [
-        Point(time=point.end, value=point.drift, breached=point.drift > limit)
+        Point(time=point.end, value=point.drift, breached=point.state == BREACHED and point.drift > limit)
         for point in points
         if point.drift is not None
     ]

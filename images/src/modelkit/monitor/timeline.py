@@ -9,6 +9,7 @@ from modelkit.monitor.wording import MAX_NAME, overall_state, shorten
 def build_point(examination: Examination) -> TimelinePoint:
     """The point of this window; what couldn't be said is None."""
     result, estimate = examination.result, examination.estimate
+    expected = getattr(examination, "expected", None)
     worst = next(iter(rank(examination.drifts)), None)
     return TimelinePoint(
         end=result.end,
@@ -19,4 +20,5 @@ def build_point(examination: Examination) -> TimelinePoint:
         feature="" if worst is None else shorten(worst.name, MAX_NAME),
         drift=None if worst is None else round(worst.distance, 6),
         quality=None if estimate is None else round(estimate.value, 6),
+        estimated=None if expected is None else round(expected.value, 6),
     )
