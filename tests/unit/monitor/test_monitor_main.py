@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from modelkit.contract.codec import dumps
+from modelkit.contract.codec import dumps, format_time
 from modelkit.contract.config import StoreConfig
 from modelkit.contract.environment import ExitCode
-from modelkit.contract.monitoring import MonitorConfig
+from modelkit.contract.monitoring import MonitorConfig, NotifyConfig
 from modelkit.monitor.__main__ import main
 from modelkit.monitor.window import window_bounds
+from tests.unit.monitor.webhooks import Receiver, serve
 
 END = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REPORT = "reports/shop/churn-monitor/2026-03-01T12-00-00Z"
@@ -119,6 +120,74 @@ def test_the_window_never_starts_before_the_version_served(world: Any) -> None:
     )
     future = replace(world.config, version_since=END + timedelta(minutes=5))
     assert window_bounds(future, END) == (END, END)
+
+
+def test_windows_become_a_timeline_that_the_next_report_shows(run: Any, api: Any, world: Any, rows: Rows) -> None:
+    for hour in (10, 11, 12):
+        world.send(rows(120, seed=hour, shift=2.0), ago=(12 - hour) * 3600 + 60, pod=f"pod-{hour}")
+        run(MODELLOOP_WINDOW_END=f"2026-03-01T{hour}:00:00Z")
+    timeline = api.status["timeline"]
+    assert [point["end"][11:13] for point in timeline] == ["10", "11", "12"]
+    assert {(point["state"], point["feature"], point["rows"]) for point in timeline} == {("Breached", "age", 120)}
+    report = json.loads(world.store.read(f"{REPORT}/report.json"))
+    assert report["timeline"] == timeline
+    assert b"3 windows" in world.store.read(f"{REPORT}/report.html")
+
+
+def test_looking_again_at_an_earlier_window_does_not_show_it_what_came_later(run: Any, api: Any, world: Any) -> None:
+    for hour in (12, 11):
+        run(MODELLOOP_WINDOW_END=f"2026-03-01T{hour}:00:00Z")
+    report = json.loads(world.store.read("reports/shop/churn-monitor/2026-03-01T11-00-00Z/report.json"))
+    assert [point["end"] for point in report["timeline"]] == ["2026-03-01T11:00:00Z"]
+    assert len(api.status["timeline"]) == 2
+
+
+def test_a_run_that_is_tried_again_looks_at_the_same_window(run: Any, api: Any) -> None:
+    minute = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=3)
+    job = f"churn-monitor-{int(minute.timestamp()) // 60}"
+    for _ in range(2):
+        assert run(MODELLOOP_WINDOW_END="", MODELLOOP_JOB_NAME=job)[0] == ExitCode.DONE
+    assert [window["end"] for window in api.status["windows"]] == [format_time(minute)]
+
+
+def test_a_webhook_that_can_not_be_reached_is_a_warning_and_no_failure(
+    run: Any, api: Any, world: Any, rows: Rows, tmp_path: Path
+) -> None:
+    world.send(rows(200, seed=2, shift=1.5))
+    (tmp_path / "url").write_text("ftp://very-secret")
+    code, message = run(replace(world.config, notify=NotifyConfig(directory=str(tmp_path))))
+    assert code == ExitCode.DONE
+    assert message["message"].endswith(
+        "; the webhook's Secret can't be used: `url` must be an address that begins with https:// or http://"
+    )
+    assert len(api.status["windows"]) == 1
+
+
+def test_a_webhook_hears_of_a_change_after_the_status_was_written(
+    run: Any, api: Any, world: Any, rows: Rows, tmp_path: Path
+) -> None:
+    config = replace(world.config, notify=NotifyConfig(directory=str(tmp_path)))
+    with serve(Receiver()) as receiver:
+        (tmp_path / "url").write_text(receiver.url)
+        run(config, MODELLOOP_WINDOW_END="2026-03-01T11:00:00Z")
+        assert receiver.requests == [], "nothing was known, and nothing is"
+        world.send(rows(200, seed=2, shift=1.5))
+        run(config)
+        run(config)
+    bodies = [body for _, _, body in receiver.requests]
+    assert [body["id"] for body in bodies] == ["shop/churn-monitor/2026-03-01T12:00:00Z"] * 2, "read twice, told twice"
+    assert (bodies[0]["previousState"], bodies[0]["state"]) == ("Unknown", "Breached")
+    told = {check["name"]: check["message"] for check in bodies[0]["breached"]}
+    written = {check["name"]: check["message"] for check in api.status["windows"][-1]["checks"]}
+    assert told == {name: written[name] for name in ("DataQuality", "Drift")}
+
+
+def test_old_reports_go_when_a_window_was_looked_at(run: Any, world: Any) -> None:
+    old = "reports/shop/churn-monitor/2026-01-01T12-00-00Z/report.html"
+    world.store.write(old, b"old")
+    run()
+    assert not world.store.exists(old)
+    assert world.store.exists(f"{REPORT}/report.html")
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------

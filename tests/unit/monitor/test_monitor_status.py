@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkit.contract.codec import format_time
-from modelkit.contract.result import CheckResult, FeatureFinding, WindowResult
+from modelkit.contract.result import CheckResult, FeatureFinding, TimelinePoint, WindowResult
 from modelkit.errors import RefusedError
-from modelkit.monitor.status import ApiServer, StatusError, StatusForbiddenError, merge_windows, write_window
+from modelkit.monitor.history import merge_entries
+from modelkit.monitor.status import ApiServer, Limits, MonitorStatus, StatusError, StatusForbiddenError
 
 END = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WINDOW = WindowResult(
@@ -45,6 +46,7 @@ WINDOW = WindowResult(
     ),
     report="reports/shop/churn-monitor/2026-03-01T12-00-00Z/report.html",
 )
+POINT = TimelinePoint(end=END, version=3, state="Breached", rows=120, labels=40, feature="age", drift=1.5, quality=0.9)
 NO_DELAYS = (0.0,) * 6
 
 
@@ -52,8 +54,13 @@ def server_of(api: Any, token_file: Path) -> ApiServer:
     return ApiServer(url=api.url, token_file=token_file, ca_file=None)
 
 
-def write(api: Any, token_file: Path, window: WindowResult = WINDOW, limit: int = 10) -> None:
-    write_window(server_of(api, token_file), "shop", "churn-monitor", window, limit, NO_DELAYS)
+def status_at(server: ApiServer, delays: tuple[float, ...] = NO_DELAYS) -> MonitorStatus:
+    return MonitorStatus(server=server, namespace="shop", name="churn-monitor", delays=delays)
+
+
+def write(api: Any, token_file: Path, window: WindowResult = WINDOW, limit: int = 10, now: datetime = END) -> None:
+    point = replace(POINT, end=window.end)
+    status_at(server_of(api, token_file)).write(window, point, Limits(windows=limit, points=60), now)
 
 
 def test_a_window_is_applied_server_side_to_the_status_of_that_monitor_only(api: Any, token_file: Path) -> None:
@@ -88,6 +95,19 @@ def test_a_window_is_applied_server_side_to_the_status_of_that_monitor_only(api:
             "report": "reports/shop/churn-monitor/2026-03-01T12-00-00Z/report.html",
         }
     ]
+    assert body["status"]["timeline"] == [
+        {
+            "end": "2026-03-01T12:00:00Z",
+            "version": 3,
+            "state": "Breached",
+            "rows": 120,
+            "labels": 40,
+            "feature": "age",
+            "drift": 1.5,
+            "quality": 0.9,
+        }
+    ]
+    assert set(body["status"]) == {"windows", "timeline"}
 
 
 def test_writing_a_window_twice_leaves_it_once(api: Any, token_file: Path) -> None:
@@ -104,12 +124,29 @@ def test_the_newest_windows_are_kept_oldest_first(api: Any, token_file: Path) ->
     assert ends == [format_time(END + timedelta(minutes=minutes)) for minutes in (10, 15, 20)]
 
 
+def test_the_timeline_remembers_more_than_the_windows(api: Any, token_file: Path) -> None:
+    for minutes in range(8):
+        write(api, token_file, replace(WINDOW, end=END + timedelta(minutes=minutes)), limit=3)
+    assert (len(api.status["windows"]), len(api.status["timeline"])) == (3, 8)
+
+
+def test_a_window_of_a_clock_that_was_ahead_does_not_stay_the_newest(api: Any, token_file: Path) -> None:
+    ahead = END + timedelta(days=365)
+    write(api, token_file, replace(WINDOW, end=ahead), now=ahead)
+    assert [window["end"] for window in api.status["windows"]] == [format_time(ahead)]
+    write(api, token_file)
+    assert [window["end"] for window in api.status["windows"]] == [format_time(END)]
+    assert [point["end"] for point in api.status["timeline"]] == [format_time(END)]
+    write(api, token_file, replace(WINDOW, end=END + timedelta(minutes=59)))
+    assert len(api.status["windows"]) == 2
+
+
 @given(st.lists(st.integers(0, 30), max_size=20), st.integers(0, 30), st.integers(1, 10))
 def test_merging_is_idempotent_bounded_and_sorted(ends: list[int], end: int, limit: int) -> None:
     windows = [{"end": format_time(END + timedelta(minutes=minutes)), "rows": 1} for minutes in ends]
     window = {"end": format_time(END + timedelta(minutes=end)), "rows": 2}
-    merged = merge_windows(windows, window, limit)
-    assert merge_windows(merged, window, limit) == merged
+    merged = merge_entries(windows, window, limit, END)
+    assert merge_entries(merged, window, limit, END) == merged
     assert len(merged) <= limit
     assert [item["end"] for item in merged] == sorted({item["end"] for item in merged})
 
@@ -162,7 +199,7 @@ def test_a_pod_without_a_token_says_what_it_needs(api: Any, tmp_path: Path) -> N
 def test_nobody_listening_is_tried_again_and_then_an_error(token_file: Path) -> None:
     server = ApiServer(url="http://127.0.0.1:1", token_file=token_file, ca_file=None)
     with pytest.raises(StatusError, match=r"after 2 attempts: GET http://127\.0\.0\.1:1: ConnectionRefusedError"):
-        write_window(server, "shop", "churn-monitor", WINDOW, 10, (0.0,))
+        status_at(server, (0.0,)).read()
 
 
 # -- where the API server is --------------------------------------------------------------------------------------
@@ -217,10 +254,10 @@ def test_the_server_is_trusted_by_the_given_certificate_and_by_no_other(
         thread.start()
         try:
             server = ApiServer(url=f"https://127.0.0.1:{https.server_port}", token_file=token_file, ca_file=ca_file)
-            write_window(server, "shop", "churn-monitor", WINDOW, 10, NO_DELAYS)
+            status_at(server).read()
             with pytest.raises(StatusError, match="isn't trusted by"):
-                write_window(replace(server, ca_file=other_ca), "shop", "churn-monitor", WINDOW, 10, NO_DELAYS)
+                status_at(replace(server, ca_file=other_ca)).read()
         finally:
             https.shutdown()
             thread.join()
-    assert len(api.status["windows"]) == 1
+    assert len(api.requests) == 1

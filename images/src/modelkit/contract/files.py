@@ -103,7 +103,12 @@ def answers_path(namespace: str, deployment: str, hour: str, digest: str, segmen
 
 def summaries_directory(namespace: str, deployment: str, digest: str, profile_hash: str) -> str:
     """The summaries of the hours of one version, counted over the bins with the hash `profile_hash`."""
-    return f"summaries/{namespace}/{deployment}/{short_digest(digest)}/{profile_hash}"
+    return f"{deployment_summaries_directory(namespace, deployment)}/{short_digest(digest)}/{profile_hash}"
+
+
+def deployment_summaries_directory(namespace: str, deployment: str) -> str:
+    """The summaries of the hours of all versions of a ModelDeployment."""
+    return f"summaries/{namespace}/{deployment}"
 
 
 def short_digest(digest: str) -> str:
@@ -111,9 +116,14 @@ def short_digest(digest: str) -> str:
     return digest.removeprefix("sha256:")[:16]
 
 
+def reports_directory(namespace: str, monitor: str) -> str:
+    """All reports of a ModelMonitor; a folder each."""
+    return f"reports/{namespace}/{monitor}"
+
+
 def report_directory(namespace: str, monitor: str, window_end: datetime) -> str:
     """The directory of one window's report, relative to the store's root."""
-    return f"reports/{namespace}/{monitor}/{window_end.astimezone(UTC).strftime('%Y-%m-%dT%H-%M-%SZ')}"
+    return f"{reports_directory(namespace, monitor)}/{window_end.astimezone(UTC).strftime('%Y-%m-%dT%H-%M-%SZ')}"
 
 
 def run_directory(namespace: str, name: str, version: str) -> str:

@@ -125,7 +125,8 @@ class NotifyConfig:
     """Who is told over HTTP when the state of a monitor changes."""
 
     directory: str
-    """A mounted Secret: `url`, and `token` for a bearer token if there is one."""
+    """A mounted Secret: `url`, and, if there are such, `token` for a bearer token and `ca.crt` to trust instead of the
+    usual authorities."""
     format: str = "Generic"
     """Generic: JSON of our own; Slack: `{"text": …}`, which others take, too."""
 

@@ -5,11 +5,11 @@ A plotting library's script alone would be forty times the whole report.
 
 from collections.abc import Sequence
 from html import escape
+from typing import Protocol
 
 from modelkit.contract.metrics import LOWER_IS_BETTER
 from modelkit.monitor.bins import Bin
-from modelkit.monitor.quality import Estimate
-from modelkit.monitor.wording import format_number, format_share
+from modelkit.monitor.wording import MAX_NAME, format_number, format_share, shorten
 
 WIDTH = 360
 MAX_BARS = 12
@@ -18,6 +18,7 @@ MAX_BARS = 12
 _PLOT_TOP, _PLOT_HEIGHT = 14, 110
 _ROW = 30
 _NAME_CHARACTERS = 18
+_TITLE_CHARACTERS = 150
 
 
 def draw_distribution(bins: Sequence[Bin], ordered: bool, name: str) -> str:
@@ -40,10 +41,10 @@ def _draw_columns(bins: Sequence[Bin], name: str) -> str:
             )
         parts.append(
             f'<rect class="hover" x="{x:.1f}" y="{_PLOT_TOP}" width="{step:.1f}" height="{_PLOT_HEIGHT}">'
-            f"<title>{escape(_describe(item))}</title></rect>"
+            f"<title>{_describe(item)}</title></rect>"
         )
     parts += _edge_labels(bins, left, step, base)
-    return _svg("".join(parts), base + 20, f"distribution of {name}, reference and window")
+    return draw_svg("".join(parts), base + 20, f"distribution of {name}, reference and window")
 
 
 def _grid(left: float, top: float, base: float) -> str:
@@ -80,7 +81,7 @@ def _draw_rows(bins: Sequence[Bin], name: str) -> str:
         y = 4 + index * _ROW
         parts.append(
             f'<text class="label" x="{left - 8}" y="{y + 16}" text-anchor="end">{escape(_clip(item.label))}'
-            f"<title>{escape(item.label)}</title></text>"
+            f"<title>{_describe(item)}</title></text>"
         )
         for offset, share, kind in ((1, item.reference, "ref"), (13, item.window, "win")):
             length = width * share / top
@@ -88,10 +89,25 @@ def _draw_rows(bins: Sequence[Bin], name: str) -> str:
                 f'<rect class="{kind}" x="{left}" y="{y + offset}" width="{length:.1f}" height="10"/>'
                 f'<text class="tick" x="{left + length + 4:.1f}" y="{y + offset + 9}">{format_share(share)}</text>'
             )
-    return _svg("".join(parts), 8 + len(shown) * _ROW, f"shares of {name}, reference and window")
+    return draw_svg("".join(parts), 8 + len(shown) * _ROW, f"shares of {name}, reference and window")
 
 
-def draw_quality(estimate: Estimate, max_drop: float, breached: bool) -> str:
+class Compared(Protocol):
+    """A metric of the window beside the version's own: measured, or to be expected."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def reference(self) -> float: ...
+
+
+def draw_quality(estimate: Compared, max_drop: float, breached: bool) -> str:
     """The window's metric with its interval, the version's own test metric, and the allowed drop between
     them."""
     worse = max_drop if estimate.metric in LOWER_IS_BETTER else -max_drop
@@ -116,7 +132,7 @@ def draw_quality(estimate: Estimate, max_drop: float, breached: bool) -> str:
         f'<circle class="{kind}" cx="{middle:.1f}" cy="42" r="6"/>'
         + _mark(middle, 76, f"window {format_number(estimate.value)}")
     )
-    return _svg(body, 84, f"{estimate.metric} in the window, with its interval, and in the version's own test")
+    return draw_svg(body, 84, f"{estimate.metric} in the window, with its interval, and in the version's own test")
 
 
 def _mark(x: float, y: float, text: str) -> str:
@@ -124,12 +140,34 @@ def _mark(x: float, y: float, text: str) -> str:
     return f'<text class="tick" x="{x:.1f}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _svg(body: str, height: float, title: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title, quote=True)}">{body}</svg>'
+def draw_meter(value: float, limit: float, breached: bool, base: float = 0.0, least: bool = False) -> str:
+    """A bar from `base` to `value`, and a mark at `limit`; the words beside it say the same.
+
+    `least`: the limit is the least that is allowed, so that the bar is drawn over the whole scale from 0 to 1.
+    """
+    top = 1.0 if least else (max(value, limit) - base) * 1.15
+    share, mark = ((100 * min(1.0, max(0.0, (x - base) / top)) if top > 0 else 0.0) for x in (value, limit))
+    kind = "win bad" if breached else "win"
+    return (
+        '<svg class="meter" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="scale" width="100" y="1" height="4"/><rect class="{kind}" width="{share:.1f}" y="1" height="4"/>'
+        f'<path class="mark" d="M{min(99.5, max(0.5, mark)):.1f} 0V6"/></svg>'
+    )
+
+
+def draw_svg(body: str, height: float, title: str, stretched: bool = False) -> str:
+    """A picture as wide as its place, `WIDTH` by `height` units; `title` (text) is what is read out.
+
+    A `stretched` one, without text, keeps its height.
+    """
+    title = escape(shorten(title, _TITLE_CHARACTERS), quote=True)
+    how = ' class="stretched" preserveAspectRatio="none"' if stretched else ""
+    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}"{how} role="img" aria-label="{title}">{body}</svg>'
 
 
 def _describe(item: Bin) -> str:
-    return f"{item.label}: reference {format_share(item.reference)}, window {format_share(item.window)}"
+    shares = f"reference {format_share(item.reference)}, window {format_share(item.window)}"
+    return f"{escape(shorten(item.label, MAX_NAME))}: {shares}"
 
 
 def _clip(text: str) -> str:

@@ -1,4 +1,7 @@
-"""report.json: one window's verdicts and aggregates, for programs. Holds no value of any request."""
+"""report.json: one window's verdicts and aggregates, for programs. Holds no value of any request.
+
+Its fields are told in docs/monitoring/report.md.
+"""
 
 import json
 from typing import Any
@@ -8,14 +11,41 @@ from modelkit.contract.monitoring import MonitorConfig
 from modelkit.monitor.bins import Bin, describe_bins
 from modelkit.monitor.counts import Column
 from modelkit.monitor.drift import ColumnDrift, max_distance
+from modelkit.monitor.history import History
+from modelkit.monitor.timeline import build_point
 from modelkit.monitor.window import Examination
+from modelkit.monitor.wording import overall_state
 
-FORMAT = 1
+FORMAT = 2
+"""1 had neither `state`, `timeline`, `decided` nor `evidence`, nor some of the limits."""
+_PARTS = {
+    "dataQuality": "data_quality",
+    "drift": "drift",
+    "multivariate": "multivariate",
+    "quality": "quality",
+    "estimatedQuality": "estimated_quality",
+    "calibration": "calibration",
+    "service": "service",
+    "fairness": "fairness",
+    "attribution": "attribution",
+}
+"""Of the configuration: what is told of each is its fields in camelCase."""
+_EVIDENCE = {
+    "estimatedQuality": "expected",
+    "calibration": "reliability",
+    "multivariate": "separation",
+    "attribution": "attributions",
+    "fairness": "fairness",
+    "service": "service",
+    "duplicates": "duplicates",
+}
+"""Of the examination: what each check has measured, its fields in camelCase; null where it wasn't looked at."""
 
 
-def build_report(config: MonitorConfig, examination: Examination) -> bytes:
-    """The content of report.json: the window as in the status, then every feature and output with its
-    bins."""
+def build_report(config: MonitorConfig, examination: Examination, history: History | None = None) -> bytes:
+    """The content of report.json: the window as in the status, every feature and output with its bins, the timeline
+    that ends with this window, and what the operator had decided by then."""
+    history = history or History()
     counts = examination.counts
     drifts = {drift.name: drift for drift in (*examination.drifts, *examination.output_drifts)}
     report = {
@@ -23,13 +53,15 @@ def build_report(config: MonitorConfig, examination: Examination) -> bytes:
         "namespace": config.namespace,
         "monitor": config.name,
         "deployment": config.deployment,
+        "state": overall_state(examination.result.checks),
         "limits": {
             "minRows": config.min_rows,
             "maxDistance": max_distance(config.drift),
-            "falseDiscoveryRate": config.drift.false_discovery_rate,
-            "maxDriftedShare": config.drift.max_drifted_share,
-            "maxDrop": config.quality.max_drop,
-            "minLabels": config.quality.min_labels,
+            **{
+                part: _camel_keys(to_plain(getattr(config, attribute)))
+                for part, attribute in _PARTS.items()
+                if getattr(config, attribute) is not None
+            },
         },
         "window": to_plain(examination.result),
         "skippedSegments": examination.skipped_segments,
@@ -38,8 +70,36 @@ def build_report(config: MonitorConfig, examination: Examination) -> bytes:
         "service": _service(examination),
         "features": [_describe(column, drifts.get(column.name)) for column in counts.features],
         "outputs": [_describe(column, drifts.get(column.name), show_all=True) for column in counts.outputs],
+        "evidence": {
+            part: _camel_keys(to_plain(getattr(examination, attribute, None))) for part, attribute in _EVIDENCE.items()
+        },
+        "timeline": [to_plain(point) for point in (*history.points, build_point(examination))],
+        "decided": _decided(history),
     }
     return json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _camel_keys(plain: Any) -> Any:
+    """Plain JSON types with the names of fields as this file writes them."""
+    if isinstance(plain, dict):
+        return {_camel(key): _camel_keys(value) for key, value in plain.items()}
+    return [_camel_keys(item) for item in plain] if isinstance(plain, list) else plain
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _decided(history: History) -> dict[str, Any]:
+    """What the operator had decided before it saw this window."""
+    return {
+        "conditions": [{"type": kind, **to_plain(found)} for kind, found in history.conditions.items()],
+        "retrain": None if history.retrain is None else to_plain(history.retrain),
+        "retrains": history.retrains,
+        "requestTimes": [to_plain(time) for time in history.request_times],
+        "rollback": None if history.rollback is None else to_plain(history.rollback),
+    }
 
 
 def _quality(examination: Examination) -> dict[str, Any] | None:

@@ -1,9 +1,9 @@
-"""Write one window into the ModelMonitor's status: the only thing that the monitor's pod may do in the
+"""Read the ModelMonitor's status, and write one window into it: the only things that the monitor's pod may do in the
 cluster.
 
-A client library would take longer to import than the work takes. Read the status, put the window in by its
-key `end`, apply the list server-side under a field manager of our own. Reading a window twice changes
-nothing, and the operator's fields are never touched.
+A client library would take longer to import than the work takes. Read the status, put the window and its point of the
+timeline in by their key `end`, apply both lists server-side under a field manager of our own. Reading a window twice
+changes nothing, and the operator's fields are never touched.
 """
 
 import http.client
@@ -12,17 +12,19 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
-from modelkit.contract.codec import parse_time, to_plain
-from modelkit.contract.result import WindowResult
+from modelkit.contract.codec import to_plain
+from modelkit.contract.result import TimelinePoint, WindowResult
 from modelkit.errors import ModelKitError, RefusedError
+from modelkit.monitor.history import merge_entries
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ TIMEOUT_SECONDS = 15.0
 DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each further attempt."""
 _WORTH_ANOTHER = frozenset({409, 429, 500, 502, 503, 504})
+
+T = TypeVar("T")
 
 
 class StatusError(ModelKitError):
@@ -73,63 +77,83 @@ class ApiServer:
         return cls(url=f"https://{address}:{port}", token_file=token_file, ca_file=ca_file)
 
 
-def write_window(
-    server: ApiServer,
-    namespace: str,
-    name: str,
-    window: WindowResult,
-    history_limit: int,
-    delays: Sequence[float] = DELAYS,
-) -> None:
-    """Put `window` into the status of the ModelMonitor `name`, keeping the newest `history_limit` windows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorStatus:
+    """The status of one ModelMonitor in the cluster."""
 
-    Conflicts, server errors and timeouts are tried again after each of `delays` (seconds, with jitter).
-    Raises RefusedError when there is no such ModelMonitor, StatusForbiddenError and StatusError.
-    """
-    for delay in (*delays, None):
+    server: ApiServer
+    namespace: str
+    name: str
+    delays: Sequence[float] = DELAYS
+    """Conflicts, server errors and timeouts are tried again after each of these (seconds, with jitter)."""
+
+    def read(self) -> Mapping[str, Any]:
+        """The status as it is now, {} when nobody has written it.
+
+        Raises RefusedError when there is no such ModelMonitor, StatusForbiddenError and StatusError.
+        """
+        return self._try(lambda: self._read_once().get("status") or {}, "read")
+
+    def write(self, window: WindowResult, point: TimelinePoint, limits: "Limits", now: datetime) -> None:
+        """Put `window` and `point` in, keeping the newest of each that `limits` allows. `now`, the real time, tells
+        which entries are of the future; errors as of `read`.
+        """
+        self._try(lambda: self._write_once(window, point, limits, now), "written")
+
+    def _try(self, act: Callable[[], T], what: str) -> T:
+        for delay in self.delays:
+            try:
+                return act()
+            except _TryAgainError as exc:
+                logger.warning("status not %s yet", what, extra={"cause": str(exc)})
+                # Jitter, so that monitors on one schedule don't return at once.
+                time.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
         try:
-            _write_once(server, namespace, name, window, history_limit)
-            return
+            return act()
         except _TryAgainError as exc:
-            if delay is None:
-                raise StatusError(
-                    f"the status of ModelMonitor {namespace}/{name} couldn't be written after "
-                    f"{len(delays) + 1} attempts: {exc}"
-                ) from exc
-            logger.warning("status not written yet", extra={"cause": str(exc)})
-            # Jitter, so that monitors on one schedule don't return at once.
-            time.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+            raise StatusError(
+                f"the status of ModelMonitor {self.namespace}/{self.name} couldn't be {what} after "
+                f"{len(self.delays) + 1} attempts: {exc}"
+            ) from exc
+
+    @property
+    def _path(self) -> str:
+        return f"/apis/{API_VERSION}/namespaces/{self.namespace}/{PLURAL}/{self.name}/status"
+
+    def _read_once(self) -> dict[str, Any]:
+        return _request(self.server, "GET", self._path, None)
+
+    def _write_once(self, window: WindowResult, point: TimelinePoint, limits: "Limits", now: datetime) -> None:
+        found = self._read_once()
+        status = found.get("status") or {}
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            # The version that was read: when another pod wrote meanwhile, its window must not be lost.
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "resourceVersion": found["metadata"]["resourceVersion"],
+            },
+            "status": {
+                "windows": merge_entries(status.get("windows") or (), to_plain(window), limits.windows, now),
+                "timeline": merge_entries(status.get("timeline") or (), to_plain(point), limits.points, now),
+            },
+        }
+        query = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
+        _request(self.server, "PATCH", f"{self._path}?{query}", body)
 
 
-def merge_windows(
-    windows: Sequence[Mapping[str, Any]], window: Mapping[str, Any], history_limit: int
-) -> list[dict[str, Any]]:
-    """The newest `history_limit` of `windows` and `window`, oldest first, one per `end`."""
-    by_end = {parse_time(item["end"]): dict(item) for item in (*windows, window)}
-    return [by_end[end] for end in sorted(by_end)][-history_limit:]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many entries are kept."""
+
+    windows: int
+    points: int
 
 
 class _TryAgainError(Exception):
     pass
-
-
-def _write_once(server: ApiServer, namespace: str, name: str, window: WindowResult, history_limit: int) -> None:
-    path = f"/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
-    found = _request(server, "GET", path, None)
-    windows = found.get("status", {}).get("windows", [])
-    body = {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        # The version that was read: when another pod wrote meanwhile, its window must not be lost.
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "resourceVersion": found["metadata"]["resourceVersion"],
-        },
-        "status": {"windows": merge_windows(windows, to_plain(window), history_limit)},
-    }
-    query = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
-    _request(server, "PATCH", f"{path}?{query}", body)
 
 
 def _request(server: ApiServer, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How numbers and states read in messages and reports."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from modelkit.contract.result import CheckResult
@@ -66,11 +67,23 @@ def too_few_rows(name: str, rows: int, min_rows: int) -> CheckResult:
     )
 
 
+def overall_state(checks: Sequence[CheckResult]) -> str:
+    """Breached when any check is; Unknown only when nothing could be said."""
+    return state_of({check.name: check.state for check in checks})
+
+
+def state_of(checks: Mapping[str, str]) -> str:
+    """The same of states by check."""
+    states = set(checks.values())
+    return BREACHED if BREACHED in states else OK if OK in states else UNKNOWN
+
+
 def fit_status(check: CheckResult) -> CheckResult:
     """The check with texts that the status accepts; a column's name can be longer than that."""
-    worst = tuple(replace(finding, name=_shorten(finding.name, MAX_NAME)) for finding in check.worst)
-    return replace(check, message=_shorten(check.message, MAX_MESSAGE), worst=worst)
+    worst = tuple(replace(finding, name=shorten(finding.name, MAX_NAME)) for finding in check.worst)
+    return replace(check, message=shorten(check.message, MAX_MESSAGE), worst=worst)
 
 
-def _shorten(text: str, limit: int) -> str:
+def shorten(text: str, limit: int) -> str:
+    """At most `limit` characters; where some were cut, the last is an ellipsis."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
