@@ -227,6 +227,16 @@ def test_all_of_it_is_one_small_escaped_page() -> None:
     assert places == sorted(places)
 
 
+def test_the_card_of_the_service_tells_shares_of_errors_from_seconds() -> None:
+    def page(value: float, limit: float) -> str:
+        base = examined()
+        checks = (CheckResult(name="Service", state="Breached", message="", value=value, limit=limit),)
+        return check(build_page(FULL, replace(base, result=replace(base.result, checks=checks)))).text
+
+    assert "3 % of the requests failed (at most 1 %)" in page(0.03, 0.01)
+    assert "0.31 s, the 99th percentile of the times (at most 0.25)" in page(0.31, 0.25)
+
+
 def test_a_part_that_is_not_configured_is_not_drawn() -> None:
     page = build_page(CONFIG, full())
     for title in (b"<h2>Service</h2>", b"<h2>How the features change together</h2>", b"Calibration</b>"):

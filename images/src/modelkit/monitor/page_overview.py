@@ -37,6 +37,10 @@ MEASURES = {
 }
 
 
+SLOW = Measure("Service", "s, the 99th percentile of the times")
+"""The measure of Service where the times are what is bad."""
+
+
 def title_of(check: str) -> str:
     """The name of a check for people."""
     return MEASURES[check].title if check in MEASURES else check
@@ -46,7 +50,7 @@ def overview(view: View) -> str:
     """Verdict, what was looked at in one line, and a card of each check."""
     result, config = view.examination.result, view.config
     state = overall_state(result.checks)
-    cards = "".join(_card(check) for check in result.checks)
+    cards = "".join(_card(check, _measure_of(view, check)) for check in result.checks)
     return (
         f'<header class="{state.lower()}"><p class="kicker">Model monitor · {escape(config.namespace)}</p>'
         f"<h1>{escape(config.name)}</h1>"
@@ -77,8 +81,14 @@ def _end(view: View) -> str:
     return f'<time datetime="{end.isoformat()}">{time}</time>'
 
 
-def _card(check: CheckResult) -> str:
-    measure = MEASURES.get(check.name, Measure(check.name, "value"))
+def _measure_of(view: View, check: CheckResult) -> Measure:
+    config = view.config.service
+    if check.name == "Service" and config is not None and check.limit not in (None, config.max_error_rate):
+        return SLOW
+    return MEASURES.get(check.name, Measure(check.name, "value"))
+
+
+def _card(check: CheckResult, measure: Measure) -> str:
     figures = ""
     if check.value is not None:
         limit = ""
