@@ -87,13 +87,13 @@ def test_an_hour_that_was_summarised_is_not_read_again(monitor: Monitor) -> None
     assert list(map(is_segment, read)) == [True] * 3
     second, read = monitor.look(3)
     assert second == first
-    assert list(map(is_segment, read)) == [False] * 3
+    assert sorted(name.partition("-")[0] for name in read) == ["answers"] * 3 + ["sketch"] * 3
 
 
 def test_without_feedback_the_answers_are_not_read_either(world: Any, rows: Rows) -> None:
     world.send(rows(60, seed=1), ago=1800)
     assert len(Monitor(world).look(1)[1]) == 1
-    assert Monitor(world).look(1)[1] == []
+    assert [name.partition("-")[0] for name in Monitor(world).look(1)[1]] == ["sketch"]
 
 
 def test_a_later_window_reads_the_new_hour_only(monitor: Monitor, rows: Rows) -> None:
@@ -151,7 +151,7 @@ def test_counts_outlive_the_captures_and_labelled_rows_do_not(monitor: Monitor) 
     assert len(found["labels"]) == 40
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b'{"format": 2, "segments": 1, "answers": 0, "summary": {}}', b"[1]"])
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"format": 99, "segments": 1, "answers": 0, "summary": {}}', b"[1]"])
 def test_a_summary_that_can_not_be_used_is_computed_anew(monitor: Monitor, damage: bytes) -> None:
     first, _ = monitor.look(3)
     path = monitor.find("T10.json")[0]

@@ -146,7 +146,7 @@ def test_a_regression_is_drawn_with_its_allowance_on_the_side_of_a_loss() -> Non
 
 
 def test_rare_categories_are_shown_as_others_only() -> None:
-    values = np.array(["Ulm"] * 300 + ["Zwiesel"] * 2, dtype=object)
+    values = np.array(["Ulm"] * 300 + ["Bonn"] * 50 + ["Zwiesel"] * 2, dtype=object)
     profile = build_profile({"city": values}, {"city": "categorical"}, np.arange(3.0), None, "Regression", None)
     signature = {"task": "Regression", "classes": None, "inputs": [{"name": "city"}]}
     reference = parse_reference(profile, {"metric": "rmse", "metrics": {"rmse": 1.0}}, signature)

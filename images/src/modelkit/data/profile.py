@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelkit.data.row_hash import measure_duplicates
 from modelkit.errors import RefusedError
 
 FORMAT = 1
@@ -115,6 +116,7 @@ def build_profile(
         "rows": max((entry["rows"] for entry in entries.values()), default=len(labels)),
         "classes": None if classes is None else [category_key(label) for label in classes],
         "features": entries,
+        "duplicates": measure_duplicates({name: np.asarray(values) for name, values in features.items()}),
         "predictions": predicted,
         "scores": None if scores is None else _build_numeric(confidence_score(np.asarray(scores))),
     }

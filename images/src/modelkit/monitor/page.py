@@ -10,11 +10,12 @@ from importlib.resources import files
 from modelkit.contract.codec import format_time
 from modelkit.contract.monitoring import MonitorConfig
 from modelkit.contract.result import CheckResult
-from modelkit.monitor.bins import describe_bins
+from modelkit.monitor.bins import describe_bins, describe_counts
 from modelkit.monitor.charts import draw_distribution, draw_quality
 from modelkit.monitor.counts import Column
 from modelkit.monitor.data_quality import Problem
 from modelkit.monitor.drift import ColumnDrift, max_distance, rank
+from modelkit.monitor.methods import METHODS, configured_method
 from modelkit.monitor.quality import QUALITY, SIGNIFICANCE
 from modelkit.monitor.window import Examination
 from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, format_p_value, format_share, plural
@@ -42,10 +43,10 @@ def build_page(config: MonitorConfig, examination: Examination) -> bytes:
     style = files("modelkit.monitor").joinpath("report.css").read_text(encoding="utf-8")
     sections = (
         _overview(config, examination),
-        _worst_features(examination),
-        _outputs(examination),
+        _worst_features(config, examination),
+        _outputs(config, examination),
         _quality(config, examination),
-        _table(examination),
+        _table(config, examination),
         _looked_at(config, examination),
     )
     return (
@@ -99,23 +100,24 @@ def _readable(time: str) -> str:
     return time.replace("T", " ").removesuffix("Z")
 
 
-def _worst_features(examination: Examination) -> str:
+def _worst_features(config: MonitorConfig, examination: Examination) -> str:
     columns = {column.name: column for column in examination.counts.features}
     worst = [drift for drift in rank(examination.drifts) if drift.distance > 0][:MAX_CHARTS]
     if not worst:
         return ""
-    figures = "".join(_figure(columns[drift.name], drift) for drift in worst)
+    figures = "".join(_figure(columns[drift.name], drift, config.report.min_bin_rows) for drift in worst)
     legend = _legend("training data")
     return f'<section><h2>Features that differ most</h2>{legend}<div class="figures">{figures}</div></section>'
 
 
-def _outputs(examination: Examination) -> str:
+def _outputs(config: MonitorConfig, examination: Examination) -> str:
     drifts = {drift.name: drift for drift in examination.output_drifts}
     # Of a handful of rows a distribution says nothing, but might tell of one person.
     columns = [column for column in examination.counts.outputs if column.name in drifts]
     if not columns:
         return ""
-    figures = "".join(_figure(column, drifts[column.name], show_all=True) for column in columns)
+    min_rows = config.report.min_bin_rows
+    figures = "".join(_figure(column, drifts[column.name], min_rows, show_all=True) for column in columns)
     return (
         f'<section><h2>What the model answers</h2>{_legend("test rows")}<div class="figures">{figures}</div></section>'
     )
@@ -128,11 +130,11 @@ def _legend(reference: str) -> str:
     )
 
 
-def _figure(column: Column, drift: ColumnDrift, show_all: bool = False) -> str:
-    chart = draw_distribution(describe_bins(column, show_all), column.ordered, column.name)
+def _figure(column: Column, drift: ColumnDrift, min_rows: int, show_all: bool = False) -> str:
+    chart = draw_distribution(describe_bins(column, show_all, min_rows), column.ordered, column.name)
     verdict, kind = ("drifted", "drifted") if drift.drifted else ("not drifted", "steady")
     p_value = format_p_value(drift.p_value, sign=True)
-    note = escape(f"PSI {format_number(drift.distance)}, p {p_value}: {verdict}")
+    note = escape(f"{METHODS[drift.method].short} {format_number(drift.distance)}, p {p_value}: {verdict}")
     return (
         f'<figure class="{kind}"><figcaption><b>{escape(column.name)}</b><span>{note}</span></figcaption>'
         f"{chart}</figure>"
@@ -152,7 +154,7 @@ def _quality(config: MonitorConfig, examination: Examination) -> str:
     )
 
 
-def _table(examination: Examination) -> str:
+def _table(config: MonitorConfig, examination: Examination) -> str:
     columns = examination.counts.features
     drifts = {drift.name: drift for drift in examination.drifts}
     found = {problem.feature: problem for problem in reversed(examination.problems) if problem.found}
@@ -160,11 +162,12 @@ def _table(examination: Examination) -> str:
         columns, key=lambda column: _table_order(drifts.get(column.name), found.get(column.name), column.name)
     )
     rows = "".join(
-        _table_row(column, drifts.get(column.name), found.get(column.name)) for column in ordered[:MAX_TABLE_ROWS]
+        _table_row(column, drifts.get(column.name), found.get(column.name), config.report.min_bin_rows)
+        for column in ordered[:MAX_TABLE_ROWS]
     )
     more = len(columns) - MAX_TABLE_ROWS
     note = f"<p>{plural(more, 'further feature')} in report.json.</p>" if more > 0 else ""
-    numbers = "".join(f'<th scope="col" class="n">{name}</th>' for name in ("PSI", "Missing", "Outside"))
+    numbers = "".join(f'<th scope="col" class="n">{name}</th>' for name in ("Distance", "Missing", "Outside"))
     head = f'<th scope="col">Feature</th><th scope="col">State</th>{numbers}<th scope="col" class="n wide">p</th>'
     return (
         f"<section><h2>All features</h2><div class=scroll><table><thead><tr>{head}</tr></thead>"
@@ -179,8 +182,8 @@ def _table_order(drift: ColumnDrift | None, problem: Problem | None, name: str) 
     return not drifted, problem is None, -distance, name
 
 
-def _table_row(column: Column, drift: ColumnDrift | None, problem: Problem | None) -> str:
-    window, reference = column.window, column.reference
+def _table_row(column: Column, drift: ColumnDrift | None, problem: Problem | None, min_rows: int) -> str:
+    window, shown = column.window, describe_counts(column, min_rows=min_rows)
     words = [] if drift is None else ["drifted"] if drift.drifted else []
     words += [] if problem is None else [problem.kind]
     if words:
@@ -188,14 +191,18 @@ def _table_row(column: Column, drift: ColumnDrift | None, problem: Problem | Non
         state = f'<span class="bad">✕&nbsp;{", ".join(word.replace(" ", "&nbsp;") for word in words)}</span>'
     else:
         state = "? too few values" if drift is None else "✓ steady"
-    missing = format_share(window.nulls / window.rows if window.rows else 0.0)
-    usual = f" ({format_share(reference.nulls / reference.rows)})" if reference.nulls else ""
-    outside = format_share(window.outside / window.valid if window.valid else 0.0)
+    missing = _share_of(shown.missing, window.rows)
+    usual = f" ({_share_of(shown.reference_missing, column.reference.rows)})" if column.reference.nulls else ""
+    outside = _share_of(shown.outside, window.valid)
     distance = "–" if drift is None else f"{drift.distance:.2f}"
     p_value = "–" if drift is None else format_p_value(drift.p_value)
     cells = "".join(f'<td class="n">{cell}</td>' for cell in (distance, missing + usual, outside))
     cells += f'<td class="n wide">{escape(p_value)}</td>'
     return f'<tr><th scope="row">{escape(column.name)}</th><td>{state}</td>{cells}</tr>'
+
+
+def _share_of(count: int | None, rows: int) -> str:
+    return "few" if count is None else format_share(count / rows if rows else 0.0)
 
 
 def _looked_at(config: MonitorConfig, examination: Examination) -> str:
@@ -207,10 +214,12 @@ def _looked_at(config: MonitorConfig, examination: Examination) -> str:
         "Window": f"{format_time(result.start)} to {format_time(result.end)}",
         "Rows": f"{result.rows:,} captured, {result.labels:,} with a label; at least {config.min_rows:,} rows and "
         f"{config.quality.min_labels:,} labels are needed",
-        "Drift": f"PSI above {format_number(max_distance(config.drift))} over the bins of the training data, corrected "
-        f"for chance, and significant: chi-squared test, false discovery rate "
-        f"{format_number(config.drift.false_discovery_rate)}",
-        "Data quality": "share of missing, mistyped, unknown or out-of-range values against the reference's own",
+        "Drift": f"{configured_method(config.drift).short} above "
+        f"{format_number(max_distance(config.drift))} over the bins of the training data, and significant at a false "
+        f"discovery rate of {format_number(config.drift.false_discovery_rate)}",
+        "Data quality": "share of missing, mistyped, unknown or out-of-range values against the reference's own; "
+        "features that have one value only; rows that repeat others",
+        "Privacy": f"a number of fewer than {config.report.min_bin_rows} rows is shown as few, or with others",
         "Quality": f"a drop beyond {format_number(config.quality.max_drop)} against the version's own test, beyond "
         f"chance (one-sided, {format_share(SIGNIFICANCE)})",
     }

@@ -31,6 +31,10 @@ class Reference:
     """On the version's own test rows."""
     test_rows: int
     """How many those were: how far the metrics themselves are certain."""
+    rows: int = 0
+    """Rows that the profile was made of."""
+    duplicates: float | None = None
+    """Share of them that repeat another's features; None: the version's release didn't count them."""
 
 
 def read_reference(store: Store, version: VersionRef) -> Reference:
@@ -76,6 +80,8 @@ def parse_reference(profile: Mapping[str, Any], metrics: Mapping[str, Any], sign
         metric=metrics["metric"],
         metrics={name: float(value) for name, value in metrics["metrics"].items() if value is not None},
         test_rows=int(metrics.get("test_rows") or profile["predictions"]["rows"]),
+        rows=int(profile["rows"]),
+        duplicates=profile.get("duplicates"),
     )
 
 

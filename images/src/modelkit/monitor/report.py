@@ -5,7 +5,7 @@ from typing import Any
 
 from modelkit.contract.codec import to_plain
 from modelkit.contract.monitoring import MonitorConfig
-from modelkit.monitor.bins import Bin, describe_bins
+from modelkit.monitor.bins import Bin, describe_bins, describe_counts
 from modelkit.monitor.counts import Column
 from modelkit.monitor.drift import ColumnDrift, max_distance
 from modelkit.monitor.window import Examination
@@ -16,7 +16,7 @@ FORMAT = 1
 def build_report(config: MonitorConfig, examination: Examination) -> bytes:
     """The content of report.json: the window as in the status, then every feature and output with its
     bins."""
-    counts = examination.counts
+    counts, min_bin_rows = examination.counts, config.report.min_bin_rows
     drifts = {drift.name: drift for drift in (*examination.drifts, *examination.output_drifts)}
     report = {
         "format": FORMAT,
@@ -25,18 +25,20 @@ def build_report(config: MonitorConfig, examination: Examination) -> bytes:
         "deployment": config.deployment,
         "limits": {
             "minRows": config.min_rows,
+            "driftMethod": config.drift.method,
             "maxDistance": max_distance(config.drift),
             "falseDiscoveryRate": config.drift.false_discovery_rate,
             "maxDriftedShare": config.drift.max_drifted_share,
             "maxDrop": config.quality.max_drop,
             "minLabels": config.quality.min_labels,
+            "minBinRows": min_bin_rows,
         },
         "window": to_plain(examination.result),
         "skippedSegments": examination.skipped_segments,
         "redactedFeatures": list(examination.redacted),
         "quality": _quality(examination),
-        "features": [_describe(column, drifts.get(column.name)) for column in counts.features],
-        "outputs": [_describe(column, drifts.get(column.name), show_all=True) for column in counts.outputs],
+        "features": [_describe(column, drifts.get(column.name), min_bin_rows) for column in counts.features],
+        "outputs": [_describe(column, drifts.get(column.name), min_bin_rows, True) for column in counts.outputs],
     }
     return json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False).encode()
 
@@ -57,21 +59,27 @@ def _quality(examination: Examination) -> dict[str, Any] | None:
     }
 
 
-def _describe(column: Column, drift: ColumnDrift | None, show_all: bool = False) -> dict[str, Any]:
+def _describe(column: Column, drift: ColumnDrift | None, min_bin_rows: int, show_all: bool = False) -> dict[str, Any]:
+    shown = describe_counts(column, show_all, min_bin_rows)
     return {
         "name": column.name,
         "kind": column.entry["kind"],
+        "method": None if drift is None else drift.method,
         "distance": None if drift is None else drift.distance,
+        "limit": None if drift is None else drift.limit,
         "pValue": None if drift is None else drift.p_value,
         "drifted": None if drift is None else drift.drifted,
         "rows": column.window.rows,
-        "missing": column.window.nulls,
-        "invalid": column.window.invalid,
-        "outside": column.window.outside,
+        # Null where they are some, but fewer than `minBinRows`.
+        "missing": shown.missing,
+        "invalid": shown.invalid,
+        "outside": shown.outside,
         "referenceRows": column.reference.rows,
-        "referenceMissing": column.reference.nulls,
+        "referenceMissing": shown.reference_missing,
         # Not for a handful of rows, whose distribution might tell of one person.
-        "bins": [] if drift is None else [_describe_bin(item) for item in describe_bins(column, show_all)],
+        "bins": []
+        if drift is None
+        else [_describe_bin(item) for item in describe_bins(column, show_all, min_bin_rows)],
     }
 
 

@@ -7,8 +7,9 @@ from modelkit.contract.files import REPORT_HTML, report_directory
 from modelkit.contract.monitoring import MonitorConfig
 from modelkit.contract.result import CheckResult, WindowResult
 from modelkit.monitor.counts import Counts, build_counts
-from modelkit.monitor.data_quality import Problem, check_data_quality, find_problems
+from modelkit.monitor.data_quality import Duplicates, Problem, check_data_quality, find_duplicates, find_problems
 from modelkit.monitor.drift import ColumnDrift, check_drift, check_prediction_drift, compare_columns
+from modelkit.monitor.fairness import Fairness, check_fairness, measure_fairness
 from modelkit.monitor.labels import Labelled
 from modelkit.monitor.quality import Estimate, check_quality, estimate_quality
 from modelkit.monitor.reference import Reference
@@ -38,6 +39,10 @@ class Examination:
     skipped_segments: int
     redacted: tuple[str, ...] = ()
     """Features that weren't looked at, because captured rows don't hold them as they were sent."""
+    duplicates: Duplicates | None = None
+    """None without rows, and where some rows don't hold every feature as it was sent."""
+    fairness: Fairness | None = None
+    """None where it isn't asked for."""
 
 
 def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datetime]:
@@ -60,16 +65,24 @@ def examine_window(
     counts = build_counts(reference, summary)
     drifts = compare_columns(counts.features, config.drift, config.min_rows)
     output_drifts = compare_columns(counts.outputs, config.drift, config.min_rows)
-    problems = find_problems(counts.features)
+    problems = find_problems(counts.features, config.data_quality, config.min_rows)
+    # Without a feature that isn't captured rows look more alike than they were.
+    duplicates = None if summary.redacted else find_duplicates(summary.sketch, reference, config.data_quality)
+    fairness = _measure_fairness(config, reference, gathered)
     metric = config.quality.metric or reference.metric
     estimate = estimate_quality(labelled, metric, reference.metrics.get(metric), reference.test_rows, config.quality)
     features, rows = len(counts.features), counts.rows
-    quality_of_data = check_data_quality(problems, features, rows, config.min_rows)
+    quality_of_data = check_data_quality(problems, duplicates, features, rows, config.data_quality, config.min_rows)
     checks = (
         mention_redacted(mention_skipped(quality_of_data, summary.skipped_segments), len(redacted)),
         mention_redacted(check_drift(drifts, features, rows, config.drift, config.min_rows), len(redacted)),
-        check_prediction_drift(output_drifts, rows, config.drift, config.min_rows),
+        check_prediction_drift(output_drifts, rows, config.min_rows),
         check_quality(labelled, rows, metric, estimate, config.quality),
+        *(
+            ()
+            if fairness is None or config.fairness is None
+            else (check_fairness(fairness, rows, config.fairness, config.min_rows),)
+        ),
     )
     return Examination(
         result=_build_result(config, bounds, rows, labelled, checks),
@@ -80,7 +93,16 @@ def examine_window(
         estimate=estimate,
         skipped_segments=summary.skipped_segments,
         redacted=redacted,
+        duplicates=duplicates,
+        fairness=fairness,
     )
+
+
+def _measure_fairness(config: MonitorConfig, reference: Reference, gathered: Gathered) -> Fairness | None:
+    if config.fairness is None:
+        return None
+    shown = config.report.min_bin_rows
+    return measure_fairness(config.fairness, reference, gathered.summary, gathered.labelled, shown)
 
 
 def _build_result(
