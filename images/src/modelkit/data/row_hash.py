@@ -15,23 +15,24 @@ _HALF = np.uint64(32)
 def hash_numbers(values: NDArray[Any]) -> Hashes:
     """The bits of each number as float64 [n]: the same for 1 and 1.0, for 0.0 and -0.0, and for every NaN."""
     numbers = values.astype(np.float64, copy=False) + 0.0
-    numbers[np.isnan(numbers)] = np.nan
+    if np.isnan(numbers.sum()):
+        numbers[np.isnan(numbers)] = np.nan
     return numbers.view(np.uint64)
 
 
 def hash_rows(columns: Iterable[Hashes], rows: int) -> Hashes:
     """One hash for each row from the hashes of its values, column by column; the same in every process.
 
-    Two rows that differ in one column never share a hash; others do with a chance of 2**-64 (every step maps one to
-    one, as in Steele, Lea and Flood 2014).
+    Every step maps one to one, so that two rows that differ in one column never share a hash; others do about once in
+    2**64. The end makes the hashes even over their range (Steele, Lea and Flood 2014), which sketches rely on.
     """
     hashes = np.zeros(rows, dtype=np.uint64)
     for column in columns:
         hashes ^= column
         hashes *= _ODD
         hashes ^= hashes >> _HALF
-        hashes *= _MIX
-        hashes ^= hashes >> _HALF
+    hashes *= _MIX
+    hashes ^= hashes >> _HALF
     return hashes
 
 

@@ -1,10 +1,10 @@
 """How far two samples of counts over the same bins are apart: pure functions of counts.
 
-Each equals scipy's on the binned data, where a bin stands for the middle between its edges. What chance alone adds is
+Each equals scipy's on the binned data, where a bin stands for one position. What chance alone adds is
 for the caller to judge: by a test's p-value, or by a limit well above it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any
 
@@ -77,6 +77,14 @@ def cramers_v(reference: Counts, window: Counts) -> float:
         return 0.0
     expected = totals[:, None] * table.sum(axis=0)[None, :] / totals.sum()
     return sqrt(float(((table - expected) ** 2 / expected).sum()) / float(totals.sum()))
+
+
+def entry_positions(entry: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Where the bins of a numeric profile entry stand: at the mean of the reference's values in each, which of a skewed
+    outer bin is far from its middle; in a profile of an older release in their middle."""
+    if entry.get("means"):
+        return np.asarray(entry["means"], dtype=np.float64)
+    return bin_positions(entry["edges"], entry["min"], entry["max"])
 
 
 def bin_positions(edges: Sequence[float], low: float, high: float) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from scipy.special import ndtr
 from modelkit.contract.monitoring import FairnessConfig
 from modelkit.contract.result import CheckResult, FeatureFinding
 from modelkit.data.profile import category_key
-from modelkit.monitor.distances import bin_positions
+from modelkit.monitor.distances import entry_positions
 from modelkit.monitor.groups import NO_GROUP, Grouping, build_grouping
 from modelkit.monitor.labels import Labelled
 from modelkit.monitor.reference import Reference
@@ -175,7 +175,7 @@ def _measure_answers(reference: Reference, counts: Counts | None, groups: int, p
         return _Measured(rows, counts[:, cell] / total, None)
     if not entry["std"]:
         return _Measured(np.zeros_like(rows), np.zeros(groups), None)
-    positions = bin_positions(entry["edges"], entry["min"], entry["max"]) / entry["std"]
+    positions = entry_positions(entry) / entry["std"]
     means = counts @ positions / total
     variances = np.maximum(counts @ positions**2 / total - means**2, 0.0)
     return _Measured(rows, means, np.sqrt(variances))

@@ -41,7 +41,7 @@ class Grouping:
 
 def build_grouping(name: str, entry: Mapping[str, Any]) -> Grouping | None:
     """The groups of a feature with the profile entry; None for one without groups (a text, a moment, a constant)."""
-    if "measure" in entry:
+    if "measure" in entry or np.count_nonzero(reference_histogram(entry).counts) < 2:
         return None
     grouping = _intervals(name, entry) if entry["kind"] == NUMERIC else _categories(name, entry)
     return grouping if len(grouping.labels) > 1 else None

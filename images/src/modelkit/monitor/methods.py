@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from modelkit.contract.monitoring import DriftConfig
 from modelkit.monitor.counts import Column
 from modelkit.monitor.distances import (
-    bin_positions,
     cramers_v,
+    entry_positions,
     expected_by_chance,
     jensen_shannon,
     kolmogorov_smirnov,
@@ -112,9 +112,8 @@ def _kolmogorov_smirnov(column: Column) -> tuple[float, float]:
 
 
 def _wasserstein(column: Column) -> tuple[float, float]:
-    entry = column.entry
-    positions = bin_positions(entry["edges"], entry["min"], entry["max"])
-    distance = wasserstein(column.reference.counts, column.window.counts, positions) / entry["std"]
+    positions = entry_positions(column.entry) / column.entry["std"]
+    distance = wasserstein(column.reference.counts, column.window.counts, positions)
     return distance, kolmogorov_smirnov(column.reference.counts, column.window.counts)[1]
 
 
