@@ -110,6 +110,14 @@ def test_missing_values_above_the_reference_s_are_found() -> None:
     assert (result.value, result.limit) == (0.4, 0.05)
 
 
+def test_how_much_more_than_the_reference_is_allowed_is_configured() -> None:
+    column = build_column(np.where(np.arange(200) < 40, np.nan, same()))
+    assert check_column(column, DataQualityConfig(max_excess=0.19)).state == "Breached"
+    result = check_column(column, DataQualityConfig(max_excess=0.205))
+    assert (result.state, result.limit) == ("OK", 0.205)
+    assert result.message.startswith("none of 1 feature has 20.5 points more missing")
+
+
 def test_a_column_that_always_had_gaps_may_have_them() -> None:
     reference = np.where(np.arange(500) % 5 < 2, np.nan, REFERENCE)
     window = np.where(np.arange(200) % 5 < 2, np.nan, same())

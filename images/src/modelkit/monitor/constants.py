@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SEVERAL = -1
 """Two or more values were there."""
+_NUMBERS = ("double", "int64")
+"""Types in which captured numbers come; one number has one key there."""
 _FEW = 64
 """Values that are looked at first: nearly every feature varies within them."""
 
@@ -42,6 +44,11 @@ def merge_constants(first: Mapping[str, int], second: Mapping[str, int]) -> dict
 
 
 def _only_value(name: str, entry: Mapping[str, Any], values: "pa.ChunkedArray") -> int | None:
+    if len(values) and str(values.type) in _NUMBERS:
+        # Of most features already the first and the last value differ, and unique() costs as much as counting them.
+        ends = {category_key(values[position].as_py()) for position in (0, len(values) - 1)}
+        if len(ends - {None}) > 1:
+            return SEVERAL
     for part in (values.slice(0, _FEW), values):
         keys = _keys(entry, part)
         if len(keys) > 1:
