@@ -2,7 +2,6 @@
 
 import json
 from itertools import pairwise
-from itertools import pairwise
 from typing import Any
 
 import numpy as np

@@ -277,7 +277,7 @@ def _bin_means(entry: Mapping[str, Any], finite: Array) -> list[float]:
     bins = np.searchsorted(np.asarray(edges, dtype=finite.dtype), part, side="left")
     counts = np.bincount(bins, minlength=len(edges) + 1)
     means = np.bincount(bins, weights=part, minlength=len(edges) + 1) / np.maximum(counts, 1)
-    bounds = np.array([min(entry["min"], *edges), *edges, max(entry["max"], *edges)])
+    bounds = np.array([min([entry["min"], *edges]), *edges, max([entry["max"], *edges])])
     return np.where(counts >= ROWS_PER_BIN // 2, means, (bounds[:-1] + bounds[1:]) / 2).tolist()
 
 

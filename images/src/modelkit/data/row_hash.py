@@ -15,8 +15,9 @@ _HALF = np.uint64(32)
 def hash_numbers(values: NDArray[Any]) -> Hashes:
     """The bits of each number as float64 [n]: the same for 1 and 1.0, for 0.0 and -0.0, and for every NaN."""
     numbers = values.astype(np.float64, copy=False) + 0.0
-    if np.isnan(numbers.sum()):
-        numbers[np.isnan(numbers)] = np.nan
+    missing = np.isnan(numbers)
+    if missing.any():
+        numbers[missing] = np.nan
     return numbers.view(np.uint64)
 
 
