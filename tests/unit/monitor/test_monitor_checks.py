@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelkit.contract.monitoring import DriftConfig, QualityConfig
+from modelkit.contract.monitoring import DataQualityConfig, DriftConfig, QualityConfig
 from modelkit.data.profile import Histogram, build_profile, count_feature, reference_histogram
 from modelkit.evaluate.answers import Answers
 from modelkit.monitor.counts import Column
@@ -17,7 +17,7 @@ from modelkit.monitor.wording import fit_status, format_number, format_share
 
 GENERATOR = np.random.default_rng(0)
 REFERENCE = GENERATOR.normal(size=500)
-DRIFT = DriftConfig()
+DRIFT, QUALITY = DriftConfig(), DataQualityConfig()
 
 
 def build_column(window: Any, reference: Any = REFERENCE, kind: str = "numeric", name: str = "age") -> Column:
@@ -77,11 +77,11 @@ def test_no_feature_with_enough_values_is_unknown() -> None:
 def test_too_few_rows_are_unknown_whatever_they_hold(rows: int, found: str) -> None:
     columns = [build_column(np.full(rows, 99.0))]
     drifts = compare_columns(columns, DRIFT, 50)
-    problems = find_problems(columns)
+    problems = find_problems(columns, QUALITY, 50)
     results = [
         check_drift(drifts, 1, rows, DRIFT, 50),
-        check_prediction_drift(drifts, rows, DRIFT, 50),
-        check_data_quality(problems, 1, rows, 50),
+        check_prediction_drift(drifts, rows, 50),
+        check_data_quality(problems, None, 1, rows, DataQualityConfig(), 50),
     ]
     assert {result.state for result in results} == {"Unknown"}
     assert {result.message for result in results} == {f"{found} in the window; at least 50 are needed"}
@@ -89,7 +89,7 @@ def test_too_few_rows_are_unknown_whatever_they_hold(rows: int, found: str) -> N
 
 def test_prediction_drift_compares_the_predictions() -> None:
     column = build_column(["0"] * 190 + ["1"] * 10, ["0", "1"] * 100, "categorical", "prediction")
-    result = check_prediction_drift(compare_columns([column], DRIFT, 50), 200, DRIFT, 50)
+    result = check_prediction_drift(compare_columns([column], DRIFT, 50), 200, 50)
     assert result.state == "Breached"
     assert result.message.startswith("the predictions drifted; worst: 'prediction' PSI ")
     assert result.limit == 0.2
@@ -98,8 +98,8 @@ def test_prediction_drift_compares_the_predictions() -> None:
 # -- data quality -------------------------------------------------------------------------------------------------
 
 
-def check_column(column: Column) -> Any:
-    return check_data_quality(find_problems([column]), 1, column.window.rows, 50)
+def check_column(column: Column, config: DataQualityConfig = QUALITY) -> Any:
+    return check_data_quality(find_problems([column], config, 50), None, 1, column.window.rows, config, 50)
 
 
 def test_missing_values_above_the_reference_s_are_found() -> None:
@@ -108,6 +108,14 @@ def test_missing_values_above_the_reference_s_are_found() -> None:
     assert result.state == "Breached"
     assert "worst: 40 % of 'age' missing (0 % in the reference, at most 5 points more allowed)" in result.message
     assert (result.value, result.limit) == (0.4, 0.05)
+
+
+def test_how_much_more_than_the_reference_is_allowed_is_configured() -> None:
+    column = build_column(np.where(np.arange(200) < 40, np.nan, same()))
+    assert check_column(column, DataQualityConfig(max_excess=0.19)).state == "Breached"
+    result = check_column(column, DataQualityConfig(max_excess=0.205))
+    assert (result.state, result.limit) == ("OK", 0.205)
+    assert result.message.startswith("none of 1 feature has 20.5 points more missing")
 
 
 def test_a_column_that_always_had_gaps_may_have_them() -> None:
@@ -258,4 +266,4 @@ def test_shares_are_per_cent(share: float, text: str) -> None:
 def test_histograms_of_nothing_ask_no_question() -> None:
     entry = build_column(same()).entry
     empty = Histogram(np.zeros(10, dtype=np.int64))
-    assert find_problems([Column("age", entry, reference_histogram(entry), empty)]) == ()
+    assert find_problems([Column("age", entry, reference_histogram(entry), empty)], DataQualityConfig(), 50) == ()

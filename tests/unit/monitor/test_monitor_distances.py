@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial import distance
 
-from modelkit.monitor.distances import bin_positions, jensen_shannon, kolmogorov_smirnov, wasserstein
+from modelkit.monitor.distances import (
+    bin_positions,
+    cramers_v,
+    expected_by_chance,
+    jensen_shannon,
+    kolmogorov_smirnov,
+    wasserstein,
+)
 
 CELLS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=1, max_size=20)
 
@@ -49,6 +56,28 @@ def test_the_earth_movers_distance_is_scipy_s(cells: list[tuple[int, int]], seed
         return
     expected = stats.wasserstein_distance(positions, positions, reference, window)
     assert wasserstein(reference, window, positions) == pytest.approx(expected, abs=1e-9)
+
+
+@given(CELLS)
+def test_cramers_v_is_scipy_s(cells: list[tuple[int, int]]) -> None:
+    reference, window = split(cells)
+    used = reference + window > 0
+    if used.sum() < 2 or not reference.any() or not window.any():
+        assert cramers_v(reference, window) == 0
+        return
+    expected = stats.contingency.association(np.array([reference[used], window[used]]), method="cramer")
+    assert cramers_v(reference, window) == pytest.approx(float(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize("rows", [50, 500, 5000])
+def test_chance_adds_to_the_squared_distances_what_is_expected(rows: int) -> None:
+    generator, shares = np.random.default_rng(1), np.full(10, 0.1)
+    pairs = [(generator.multinomial(500, shares), generator.multinomial(rows, shares)) for _ in range(400)]
+    chance = expected_by_chance(*pairs[0])
+    divergences = [jensen_shannon(reference, window) ** 2 for reference, window in pairs]
+    associations = [cramers_v(reference / 500, window / rows) ** 2 for reference, window in pairs]
+    assert np.mean(divergences) == pytest.approx(chance / (8 * np.log(2)), rel=0.1)
+    assert np.mean(associations) == pytest.approx(chance / 4, rel=0.1)
 
 
 @given(CELLS, st.integers(1, 5))

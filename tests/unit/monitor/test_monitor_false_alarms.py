@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelkit.contract.monitoring import DriftConfig, QualityConfig
+from modelkit.contract.monitoring import DataQualityConfig, DriftConfig, QualityConfig
 from modelkit.data.profile import Histogram, build_profile, count_feature, reference_histogram
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.metrics import compute_metrics
@@ -84,7 +84,7 @@ def is_alarm(drifts: tuple[ColumnDrift, ...]) -> bool:
 def test_drift_and_data_quality_rarely_alarm_on_unchanged_data(draw: Draw, rows: int) -> None:
     windows = simulate(draw, rows, 40)
     assert sum(is_alarm(compare_columns(columns, DRIFT, 50)) for columns in windows) <= 3
-    assert sum(find_problems(columns)[0].found for columns in windows) <= 3
+    assert sum(find_problems(columns, DataQualityConfig(), 50)[0].found for columns in windows) <= 3
 
 
 @pytest.mark.parametrize("rows", [50, 200, 1000])

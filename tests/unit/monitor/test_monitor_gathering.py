@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from modelkit.contract.files import REQUESTS_STREAM
+from modelkit.contract.monitoring import FairnessConfig
 from modelkit.errors import StorePermissionError
 from modelkit.monitor.archive import hash_profile
 from modelkit.monitor.gathering import gather_window
@@ -52,6 +53,8 @@ class Monitor:
         plain = {
             "summary": summary_to_plain(found.summary),
             "labels": answers.truth.tolist(),
+            "groups": None if found.labelled.groups is None else found.labelled.groups.tolist(),
+            "duplicates": (found.summary.sketch.rows, found.summary.sketch.share),
             "predictions": answers.predictions.tolist(),
             "probabilities": [] if answers.probabilities is None else answers.probabilities.tolist(),
         }
@@ -87,13 +90,13 @@ def test_an_hour_that_was_summarised_is_not_read_again(monitor: Monitor) -> None
     assert list(map(is_segment, read)) == [True] * 3
     second, read = monitor.look(3)
     assert second == first
-    assert list(map(is_segment, read)) == [False] * 3
+    assert sorted(name.partition("-")[0] for name in read) == ["answers"] * 3 + ["sketch"] * 3
 
 
 def test_without_feedback_the_answers_are_not_read_either(world: Any, rows: Rows) -> None:
     world.send(rows(60, seed=1), ago=1800)
     assert len(Monitor(world).look(1)[1]) == 1
-    assert Monitor(world).look(1)[1] == []
+    assert [name.partition("-")[0] for name in Monitor(world).look(1)[1]] == ["sketch"]
 
 
 def test_a_later_window_reads_the_new_hour_only(monitor: Monitor, rows: Rows) -> None:
@@ -151,7 +154,7 @@ def test_counts_outlive_the_captures_and_labelled_rows_do_not(monitor: Monitor) 
     assert len(found["labels"]) == 40
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b'{"format": 2, "segments": 1, "answers": 0, "summary": {}}', b"[1]"])
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"format": 99, "segments": 1, "answers": 0, "summary": {}}', b"[1]"])
 def test_a_summary_that_can_not_be_used_is_computed_anew(monitor: Monitor, damage: bytes) -> None:
     first, _ = monitor.look(3)
     path = monitor.find("T10.json")[0]
@@ -193,6 +196,34 @@ def test_another_version_and_other_bins_have_summaries_of_their_own(monitor: Mon
     assert hash_profile(other) != hash_profile(reference)
     digest = config.version.digest.removeprefix("sha256:")[:16]
     assert monitor.find("T11.json") == [f"summaries/shop/churn/{digest}/{hash_profile(reference)}/2026-03-01T11.json"]
+
+
+def test_the_columns_whose_groups_are_compared_have_summaries_and_answers_of_their_own(monitor: Monitor) -> None:
+    monitor.look(3)
+    config = monitor.world.config
+    for columns in (("city",), ("city", "age"), ("city",)):
+        fair = Monitor(replace(monitor.world, config=replace(config, fairness=FairnessConfig(columns=columns))))
+        first, _ = fair.look(3)
+        second, read = fair.look(3)
+        assert second == first
+        assert not any(map(is_segment, read))
+        assert first["summary"]["groups"].keys() == set(columns)
+        assert sum(map(sum, first["summary"]["groups"]["city"])) == 180
+        assert [len(groups) for groups in first["groups"]] == [len(columns)] * 60
+    assert monitor.look(3)[0]["groups"] is None
+
+
+def test_repeated_rows_are_counted_over_hours_as_long_as_their_captures_are_there(world: Any, rows: Rows) -> None:
+    for hour in range(2):
+        world.send(rows(60, seed=1), ago=3600 * hour + 1800, pod=f"pod-{hour}")
+    monitor = Monitor(world)
+    assert [monitor.look(2)[0]["duplicates"] for _ in range(2)] == [(120, 0.5)] * 2
+    monitor.world.store.write(next(path for path in monitor.find(".arrow") if "/sketch-" in path), b"damaged")
+    assert monitor.look(2)[0]["duplicates"] == (60, 0.0)
+    for entry in list(monitor.world.store.list("captures")):
+        monitor.world.store.delete(entry.path)
+    found, _ = monitor.look(2)
+    assert (found["summary"]["rows"], found["duplicates"]) == (120, (0, 0.0))
 
 
 def test_a_repeated_row_counts_once_in_an_hour(world: Any, rows: Rows) -> None:

@@ -61,8 +61,8 @@ def join(feedback: Feedback, *hours: list[tuple[str, float]]) -> tuple[list[floa
     joined = Join(feedback)
     for answers in hours:
         keys = row_keys(rows_of([name for name, _ in answers], [0] * len(answers)))
-        columns = [pa.array(keys), pa.array([answer for _, answer in answers]), pa.nulls(len(answers))]
-        joined.add(pa.table([columns[0], columns[1], columns[2].cast(ANSWERS.field(2).type)], schema=ANSWERS))
+        empty = [pa.nulls(len(answers), field.type) for field in ANSWERS][2:]
+        joined.add(pa.table([pa.array(keys), pa.array([answer for _, answer in answers]), *empty], schema=ANSWERS))
     labelled = joined.select(REFERENCE).answers
     return labelled.predictions.tolist(), labelled.truth.tolist()
 

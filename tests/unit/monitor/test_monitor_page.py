@@ -1,5 +1,6 @@
 """The report page: self-contained, well-formed, small, escaped, and the important things first."""
 
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelkit.contract.config import StoreConfig, VersionRef
-from modelkit.contract.monitoring import MonitorConfig
+from modelkit.contract.monitoring import MonitorConfig, ReportConfig
 from modelkit.data.profile import build_profile
 from modelkit.monitor.bins import describe_bins
 from modelkit.monitor.page import build_page
@@ -146,7 +147,7 @@ def test_a_regression_is_drawn_with_its_allowance_on_the_side_of_a_loss() -> Non
 
 
 def test_rare_categories_are_shown_as_others_only() -> None:
-    values = np.array(["Ulm"] * 300 + ["Zwiesel"] * 2, dtype=object)
+    values = np.array(["Ulm"] * 300 + ["Bonn"] * 50 + ["Zwiesel"] * 2, dtype=object)
     profile = build_profile({"city": values}, {"city": "categorical"}, np.arange(3.0), None, "Regression", None)
     signature = {"task": "Regression", "classes": None, "inputs": [{"name": "city"}]}
     reference = parse_reference(profile, {"metric": "rmse", "metrics": {"rmse": 1.0}}, signature)
@@ -162,3 +163,29 @@ def test_rare_categories_are_shown_as_others_only() -> None:
     examination = examine_table(CONFIG, reference, features, meta, (END - timedelta(hours=1), END))
     assert [item.label for item in describe_bins(examination.counts.features[0])] == ["Ulm", "other"]
     assert b"Zwiesel" not in build_page(CONFIG, examination) + build_report(CONFIG, examination)
+
+
+def test_a_handful_of_bad_values_is_not_counted_in_reports() -> None:
+    generator = np.random.default_rng(1)
+    ages = generator.normal(size=120)
+    ages[:3] = np.nan
+    meta = pa.table(
+        {
+            "prediction": generator.normal(size=120),
+            "probabilities": pa.nulls(120, pa.list_(pa.float64())),
+            "redacted": pa.nulls(120, pa.list_(pa.string())),
+            "label": pa.nulls(120, pa.float64()),
+        }
+    )
+    bounds = (END - timedelta(hours=1), END)
+    examination = examine_table(CONFIG, build_reference(["age"]), pa.table({"age": ages}), meta, bounds)
+    (feature,) = json.loads(build_report(CONFIG, examination))["features"]
+    assert feature["missing"] is None
+    assert sum(item["window"] for item in feature["bins"]) == pytest.approx(1, abs=1e-5)
+    assert "few" in check(build_page(CONFIG, examination)).text
+    assert (
+        json.loads(build_report(replace(CONFIG, report=ReportConfig(min_bin_rows=3)), examination))["features"][0][
+            "missing"
+        ]
+        == 3
+    )

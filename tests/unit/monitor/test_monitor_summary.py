@@ -16,6 +16,7 @@ from modelkit.contract.codec import ContractError
 from modelkit.data.calibration import build_calibration
 from modelkit.data.profile import build_profile
 from modelkit.monitor.counts import count_rows
+from modelkit.monitor.groups import assign_groups
 from modelkit.monitor.reference import Reference, parse_reference
 from modelkit.monitor.summary import Summary, SummaryError, empty_summary, summary_from_plain, summary_to_plain
 
@@ -58,24 +59,31 @@ def count(rows: list[Any]) -> Summary:
         "probabilities": pa.array(shares, pa.list_(pa.float64())),
         "redacted": pa.array(redacted, pa.list_(pa.string())),
     }
-    return count_rows(REFERENCE, pa.table({**features, "note": pa.array(notes, pa.string())}), pa.table(meta))
+    table = pa.table({**features, "note": pa.array(notes, pa.string())})
+    return count_rows(REFERENCE, table, pa.table(meta), assign_groups(REFERENCE, ("city", "age"), table))
+
+
+def all_of(summary: Summary) -> Any:
+    """Its plain form, and the sketch, which isn't part of that."""
+    sketch = summary.sketch
+    return summary_to_plain(summary), sketch.rows, sketch.hashes.tolist(), sketch.counts.tolist()
 
 
 @given(st.lists(ROW, max_size=40), st.lists(st.integers(0, 40), max_size=5), st.randoms(use_true_random=False))
 def test_any_split_in_any_order_counts_as_one_pass(rows: list[Any], cuts: list[int], random: Any) -> None:
-    whole = summary_to_plain(count(rows))
+    whole = all_of(count(rows))
     random.shuffle(rows)
     borders = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
     parts = [count(rows[low:high]) for low, high in pairwise(borders)]
     random.shuffle(parts)
-    assert summary_to_plain(reduce(Summary.merge, parts, empty_summary(REFERENCE))) == whole
+    assert all_of(reduce(Summary.merge, parts, empty_summary(REFERENCE))) == whole
 
 
 @given(st.lists(ROW, max_size=10), st.lists(ROW, max_size=10), st.lists(ROW, max_size=10))
 def test_merging_is_commutative_and_associative(first: list[Any], second: list[Any], third: list[Any]) -> None:
     a, b, c = count(first), count(second).skip(1), count(third).skip(2)
-    assert summary_to_plain(a.merge(b)) == summary_to_plain(b.merge(a))
-    assert summary_to_plain(a.merge(b).merge(c)) == summary_to_plain(a.merge(b.merge(c)))
+    assert all_of(a.merge(b)) == all_of(b.merge(a))
+    assert all_of(a.merge(b).merge(c)) == all_of(a.merge(b.merge(c)))
 
 
 @given(st.lists(ROW, max_size=20))
@@ -116,6 +124,9 @@ def test_a_summary_of_other_columns_or_bins_is_an_error() -> None:
     plain = summary_to_plain(empty_summary(REFERENCE))
     with pytest.raises(SummaryError, match="columns"):
         summary_from_plain(plain | {"features": {}}, REFERENCE)
+    for groups in ({"city": [[1, 2, 3]]}, {"note": [[1, 2, 3]]}, {"colour": [[1]]}, {"city": [[1], [2], [3]]}):
+        with pytest.raises(SummaryError, match="groups of"):
+            summary_from_plain(plain | {"groups": groups}, REFERENCE)
     fewer = plain["features"] | {"age": plain["features"]["age"] | {"counts": [1, 2]}}
     with pytest.raises(SummaryError, match="2 bins of 'age'"):
         summary_from_plain(plain | {"features": fewer}, REFERENCE)

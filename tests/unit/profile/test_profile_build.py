@@ -202,3 +202,21 @@ def test_a_kind_that_does_not_exist_is_refused_by_name() -> None:
         RefusedError, match="'x' has the kind 'ordinal'; expected one of numeric, categorical, text, time"
     ):
         build_profile({"x": np.arange(3.0)}, {"x": "ordinal"}, np.arange(3.0), None, "Regression", None)
+
+
+def test_bins_stand_where_their_values_lie_and_those_of_few_values_in_their_middle() -> None:
+    values = np.exp(np.random.default_rng(0).normal(size=5000))
+    profile = build_profile({"x": values}, {"x": "numeric"}, np.arange(3.0), None, "Regression", None)
+    entry = profile["features"]["x"]
+    means = np.array(entry["means"])
+    bins = np.searchsorted(entry["edges"], values)
+    assert means == pytest.approx([values[bins == index].mean() for index in range(10)])
+    few = profile["predictions"]
+    assert few["means"] == pytest.approx([(low + high) / 2 for low, high in pairwise([0, *few["edges"], 2])])
+
+
+def test_the_profile_tells_how_many_rows_repeat_others() -> None:
+    columns = {"x": np.array([1.0, 1.0, np.nan, np.nan]), "y": np.array(["a", "a", "", "b"], dtype=object)}
+    kinds = {"x": "numeric", "y": "categorical"}
+    assert build_profile(columns, kinds, np.arange(3.0), None, "Regression", None)["duplicates"] == 0.25
+    assert build_profile({}, {}, np.arange(3.0), None, "Regression", None)["duplicates"] == 0

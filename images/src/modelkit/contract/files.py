@@ -4,11 +4,13 @@ Layout below the store's root::
 
     models/<namespace>/<name>/<version>/          one model version, complete once manifest.json is there
     captures/<namespace>/<deployment>/<stream>/<hour>/<pod>-<sequence>.jsonl.gz
-    captures/<namespace>/<deployment>/requests/<hour>/answers-<digest>-<segments>-<number>.arrow
+    captures/<namespace>/<deployment>/requests/<hour>/answers-<digest>-<profile hash>-<segments>-<number>.arrow
                                                   what is joined with later feedback, instead of the segments
     captures/<namespace>/<deployment>/service/<hour>/<pod>-<start>-<sequence>.json
                                                   a pod's counts of its requests by minute (`contract.service`), written
                                                   over while the hour lasts; another start is another container
+    captures/<namespace>/<deployment>/requests/<hour>/sketch-<digest>-<profile hash>-<segments>.arrow
+                                                  hashes of rows, to count those that repeat others
     summaries/<namespace>/<deployment>/<digest>/<profile hash>/<hour>.json
                                                   counts of an hour that is over; they outlive its captures
     reports/<namespace>/<monitor>/<window end>/   report.json and report.html
@@ -92,13 +94,17 @@ def capture_hour(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H")
 
 
-def answers_path(namespace: str, deployment: str, hour: str, digest: str, segments: int, number: int) -> str:
+def answers_path(folder: str, digest: str, profile_hash: str, segments: int, number: int) -> str:
     """Keys and answers of an hour's rows that the version with `digest` answered, one file of several.
 
-    They lie beside the hour's segments, so that they go when those go.
+    They lie in the `folder` of the hour's segments, so that they go when those go.
     """
-    folder = f"{captures_directory(namespace, deployment, REQUESTS_STREAM)}/{hour}"
-    return f"{folder}/answers-{short_digest(digest)}-{segments}-{number:04d}.arrow"
+    return f"{folder}/answers-{short_digest(digest)}-{profile_hash}-{segments}-{number:04d}.arrow"
+
+
+def sketch_path(folder: str, digest: str, profile_hash: str, segments: int) -> str:
+    """Hashes of the same rows; they lie and go there, too."""
+    return f"{folder}/sketch-{short_digest(digest)}-{profile_hash}-{segments}.arrow"
 
 
 def summaries_directory(namespace: str, deployment: str, digest: str, profile_hash: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelkit.data.row_hash import measure_duplicates
 from modelkit.errors import RefusedError
 
 FORMAT = 1
@@ -40,6 +41,8 @@ MAX_CATEGORIES = 20
 MAX_KNOWN = 1000
 """Categories whose names are remembered, so that a new one is noticed; beyond it new ones count as other."""
 
+_MEAN_VALUES = 10_000
+"""About so many values, evenly spread over the rows, tell where the bins lie."""
 _CHUNK = 65_536
 """Values counted at once: 512 KiB of float64 stay in the processor's cache over the passes."""
 
@@ -115,6 +118,7 @@ def build_profile(
         "rows": max((entry["rows"] for entry in entries.values()), default=len(labels)),
         "classes": None if classes is None else [category_key(label) for label in classes],
         "features": entries,
+        "duplicates": measure_duplicates({name: np.asarray(values) for name, values in features.items()}),
         "predictions": predicted,
         "scores": None if scores is None else _build_numeric(confidence_score(np.asarray(scores))),
     }
@@ -262,7 +266,19 @@ def _build_numeric(array: Array) -> dict[str, Any]:
     histogram = count_numeric(entry, values)
     entry["counts"] = histogram.counts.tolist()
     entry["nulls"] = histogram.nulls
+    entry["means"] = [] if empty else _bin_means(entry, finite)
     return entry
+
+
+def _bin_means(entry: Mapping[str, Any], finite: Array) -> list[float]:
+    """Where each bin's values lie on average; of a bin of few values its middle, which is nobody's value."""
+    edges = entry["edges"]
+    part = finite[:: max(1, len(finite) // _MEAN_VALUES)]
+    bins = np.searchsorted(np.asarray(edges, dtype=finite.dtype), part, side="left")
+    counts = np.bincount(bins, minlength=len(edges) + 1)
+    means = np.bincount(bins, weights=part, minlength=len(edges) + 1) / np.maximum(counts, 1)
+    bounds = np.array([min([entry["min"], *edges]), *edges, max([entry["max"], *edges])])
+    return np.where(counts >= ROWS_PER_BIN // 2, means, (bounds[:-1] + bounds[1:]) / 2).tolist()
 
 
 def _bin_edges(finite: Array) -> list[float]:

@@ -1,21 +1,22 @@
 """Finished hours in the store: their summaries, and the answers that later feedback may ask for.
 
-A summary is counts. The answers (keys and what the model said, no features) lie beside the segments that they were made
-of, so that whoever removes an hour's captures removes them, too.
+A summary is counts. The answers (keys and what the model said, no features) and the hashes of whole rows lie beside the
+segments that they were made of, so that whoever removes an hour's captures removes them, too.
 """
 
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from io import BytesIO
 
 import pyarrow as pa
 
 from modelkit.contract.codec import ContractError
-from modelkit.contract.files import answers_path, summaries_directory
+from modelkit.contract.files import answers_path, sketch_path, summaries_directory
 from modelkit.errors import ModelKitError, StoreObjectNotFoundError
+from modelkit.monitor.duplicates import RowSketch, sketch_from_bytes, sketch_to_bytes
 from modelkit.monitor.hours import Source
 from modelkit.monitor.labels import ANSWERS
 from modelkit.monitor.reference import Reference
@@ -48,8 +49,8 @@ class Archive:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        profile = hash_profile(source.reference)
-        self._directory = summaries_directory(source.namespace, source.deployment, source.digest, profile)
+        self._profile = hash_profile(source.reference, source.columns)
+        self._directory = summaries_directory(source.namespace, source.deployment, source.digest, self._profile)
         self.hours = frozenset(
             entry.path.rpartition("/")[2].removesuffix(".json") for entry in source.store.list(self._directory)
         )
@@ -64,7 +65,10 @@ class Archive:
             if plain["format"] != FORMAT:
                 return None
             summary = summary_from_plain(plain["summary"], self._source.reference)
-            return StoredHour(summary, int(plain["segments"]), int(plain["answers"]))
+            segments = int(plain["segments"])
+            return StoredHour(
+                replace(summary, sketch=self._read_sketch(hour, segments)), segments, int(plain["answers"])
+            )
         except StoreObjectNotFoundError:
             return None
         except (ContractError, SummaryError, ValueError, KeyError, TypeError) as exc:
@@ -72,7 +76,8 @@ class Archive:
             return None
 
     def write(self, hour: str, stored: StoredHour) -> None:
-        """Store a summary, after its answers."""
+        """Store a summary, after its answers and the sketch of its rows."""
+        self._source.store.write(self._sketch_path(hour, stored.segments), sketch_to_bytes(stored.summary.sketch))
         plain = {
             "format": FORMAT,
             "segments": stored.segments,
@@ -95,8 +100,23 @@ class Archive:
 
     def answers_path(self, hour: str, segments: int, number: int) -> str:
         """See `contract.files`."""
-        source = self._source
-        return answers_path(source.namespace, source.deployment, hour, source.digest, segments, number)
+        return answers_path(self._folder(hour), self._source.digest, self._profile, segments, number)
+
+    def _read_sketch(self, hour: str, segments: int) -> RowSketch:
+        """Of no rows when it went with the captures, or is damaged: duplicates are counted in the other hours."""
+        try:
+            return sketch_from_bytes(self._source.store.read(self._sketch_path(hour, segments)))
+        except StoreObjectNotFoundError:
+            return RowSketch()
+        except (pa.ArrowException, KeyError, ValueError, TypeError) as exc:
+            logger.warning("a sketch of rows can't be used", extra={"hour": hour, "error": type(exc).__name__})
+            return RowSketch()
+
+    def _sketch_path(self, hour: str, segments: int) -> str:
+        return sketch_path(self._folder(hour), self._source.digest, self._profile, segments)
+
+    def _folder(self, hour: str) -> str:
+        return f"{self._source.requests.directory}/{hour}"
 
     def _path(self, hour: str) -> str:
         return f"{self._directory}/{hour}.json"
@@ -131,7 +151,8 @@ class AnswersWriter:
         self.files += 1
 
 
-def hash_profile(reference: Reference) -> str:
-    """Sixteen hex digits that change whenever any bin does."""
-    entries = [dict(reference.features), reference.predictions, reference.scores, reference.calibration]
+def hash_profile(reference: Reference, columns: Sequence[str] = ()) -> str:
+    """Sixteen hex digits that change whenever any bin does, or the columns whose groups are compared."""
+    bins = [dict(reference.features), reference.predictions, reference.scores, reference.calibration]
+    entries = [*bins, *([list(columns)] if columns else [])]
     return sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]

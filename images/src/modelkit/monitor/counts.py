@@ -20,7 +20,10 @@ from modelkit.data.profile import (
     is_length,
     reference_histogram,
 )
+from modelkit.monitor.constants import SEVERAL, find_constants
+from modelkit.monitor.duplicates import sketch_rows
 from modelkit.monitor.encoding import encode_answers, stack
+from modelkit.monitor.groups import Codes, count_groups
 from modelkit.monitor.reference import Reference
 from modelkit.monitor.summary import PREDICTION, SCORE, Summary, empty_histogram, output_entries
 
@@ -36,6 +39,8 @@ class Column:
     entry: Mapping[str, Any]
     reference: Histogram
     window: Histogram
+    is_constant: bool = False
+    """Do all rows of the window that have a value have the same?"""
 
     @property
     def ordered(self) -> bool:
@@ -53,8 +58,11 @@ class Counts:
     """Predictions, and scores where the model has them."""
 
 
-def count_rows(reference: Reference, features: "pa.Table", meta: "pa.Table") -> Summary:
-    """Count a batch of rows; `features` and `meta` as in `store.captures.CapturedRows`."""
+def count_rows(
+    reference: Reference, features: "pa.Table", meta: "pa.Table", groups: Mapping[str, Codes] | None = None
+) -> Summary:
+    """Count a batch of rows; `features` and `meta` as in `store.captures.CapturedRows`, `groups` as `assign_groups`
+    gives them."""
     redacted = frozenset(meta["redacted"].combine_chunks().flatten().unique().to_pylist())
     outputs = {PREDICTION: _count_column(reference.predictions, meta["prediction"], meta.num_rows)}
     confidences = None
@@ -69,6 +77,13 @@ def count_rows(reference: Reference, features: "pa.Table", meta: "pa.Table") -> 
         outputs=outputs,
         confidences=confidences,
         redacted=redacted,
+        constants=find_constants(reference.features, features, redacted),
+        groups=count_groups(
+            reference,
+            {name: codes for name, codes in (groups or {}).items() if name not in redacted},
+            meta["prediction"],
+        ),
+        sketch=sketch_rows(tuple(reference.features), features, meta.num_rows),
     )
 
 
@@ -89,15 +104,26 @@ def build_counts(reference: Reference, summary: Summary) -> Counts:
     """The summary beside what the version learned."""
     return Counts(
         rows=summary.rows,
-        features=build_columns(reference.features, summary.features),
+        features=build_columns(reference.features, summary.features, summary.constants),
         outputs=build_columns(output_entries(reference), summary.outputs),
     )
 
 
-def build_columns(entries: Mapping[str, Mapping[str, Any]], counted: Mapping[str, Histogram]) -> tuple[Column, ...]:
-    """Each counted column beside its profile entry."""
+def build_columns(
+    entries: Mapping[str, Mapping[str, Any]],
+    counted: Mapping[str, Histogram],
+    constants: Mapping[str, int] | None = None,
+) -> tuple[Column, ...]:
+    """Each counted column beside its profile entry; `constants` as `find_constants` gives them."""
+    found = constants or {}
     return tuple(
-        Column(name=name, entry=entries[name], reference=reference_histogram(entries[name]), window=histogram)
+        Column(
+            name=name,
+            entry=entries[name],
+            reference=reference_histogram(entries[name]),
+            window=histogram,
+            is_constant=found.get(name, SEVERAL) != SEVERAL,
+        )
         for name, histogram in counted.items()
     )
 

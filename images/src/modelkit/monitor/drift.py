@@ -1,9 +1,9 @@
 """Drift and PredictionDrift: do the window's values come from the distribution that the version learned?
 
-A column drifted when the difference is significant *and* large. Significant: Pearson's chi-squared test over
-the frozen bins, with the false-discovery rate controlled over all columns of the check. Large: the population
-stability index, corrected for chance, above the limit. Either alone misleads: at fifty rows chance makes
-large distances, at a million rows a difference that matters to nobody is significant.
+A column drifted when the difference is significant *and* large. Significant: the test of the method (`methods`)
+over the frozen bins, with the false-discovery rate controlled over all columns of the check. Large: the method's
+distance above its limit. Either alone misleads: at fifty rows chance makes large distances, at a million rows a
+difference that matters to nobody is significant.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from modelkit.contract.monitoring import DriftConfig
 from modelkit.contract.result import CheckResult, FeatureFinding
 from modelkit.monitor.counts import Column
-from modelkit.monitor.statistics import chi_square_p_value, discoveries, pool_cells, stability_index
+from modelkit.monitor.methods import METHODS, choose_method, configured_method, limit_of, measure
+from modelkit.monitor.statistics import discoveries
 from modelkit.monitor.wording import (
     BREACHED,
     OK,
@@ -26,9 +27,6 @@ from modelkit.monitor.wording import (
 
 DRIFT, PREDICTION_DRIFT = "Drift", "PredictionDrift"
 
-MAX_STABILITY_INDEX = 0.2
-"""Usual limit of the population stability index."""
-
 
 @dataclass(frozen=True, slots=True)
 class ColumnDrift:
@@ -36,23 +34,35 @@ class ColumnDrift:
 
     name: str
     distance: float
-    """Population stability index, corrected for chance; 0 and up."""
+    """By `method`; 0 and up."""
     p_value: float
+    """Of the method's test."""
     rows: int
     """Window rows with a value."""
     drifted: bool
+    method: str
+    """One of the contract's METHODS but Auto: the one that was used for this column."""
+    limit: float
+    """The distance above which a significant difference is drift."""
 
 
 def compare_columns(columns: Sequence[Column], config: DriftConfig, min_rows: int) -> tuple[ColumnDrift, ...]:
     """Test every column that has at least `min_rows` values in the window; the others are left out."""
     tested = [column for column in columns if column.window.valid >= min_rows and column.reference.valid > 0]
-    pooled = [pool_cells(column.reference.counts, column.window.counts, column.ordered) for column in tested]
-    p_values = [chi_square_p_value(*cells) for cells in pooled]
-    distances = [stability_index(*cells) for cells in pooled]
-    significant = discoveries(p_values, config.false_discovery_rate)
+    methods = [choose_method(config, column) for column in tested]
+    measured = [measure(column, method) for column, method in zip(tested, methods, strict=True)]
+    significant = discoveries([p_value for _, p_value in measured], config.false_discovery_rate)
     return tuple(
-        ColumnDrift(column.name, distance, p_value, column.window.valid, is_real and distance > max_distance(config))
-        for column, distance, p_value, is_real in zip(tested, distances, p_values, significant, strict=True)
+        ColumnDrift(
+            name=column.name,
+            distance=distance,
+            p_value=p_value,
+            rows=column.window.valid,
+            drifted=is_real and distance > limit_of(config, method),
+            method=method.name,
+            limit=limit_of(config, method),
+        )
+        for column, method, (distance, p_value), is_real in zip(tested, methods, measured, significant, strict=True)
     )
 
 
@@ -70,7 +80,7 @@ def check_drift(
     drifted = sum(drift.drifted for drift in drifts)
     share = drifted / len(drifts)
     breached = share > config.max_drifted_share
-    message = f"{drifted} of {plural(len(drifts), 'feature')} drifted; {_describe_worst(drifts, config)}"
+    message = f"{drifted} of {plural(len(drifts), 'feature')} drifted; {_describe_worst(drifts)}"
     if config.max_drifted_share > 0:
         message += f"; at most {format_share(config.max_drifted_share)} of the features may drift"
     if features > len(drifts):
@@ -86,7 +96,7 @@ def check_drift(
     )
 
 
-def check_prediction_drift(drifts: Sequence[ColumnDrift], rows: int, config: DriftConfig, min_rows: int) -> CheckResult:
+def check_prediction_drift(drifts: Sequence[ColumnDrift], rows: int, min_rows: int) -> CheckResult:
     """Breached when the predictions' or the scores' distribution drifted."""
     if rows < min_rows or not drifts:
         return too_few_rows(PREDICTION_DRIFT, rows, min_rows)
@@ -95,22 +105,24 @@ def check_prediction_drift(drifts: Sequence[ColumnDrift], rows: int, config: Dri
     return CheckResult(
         name=PREDICTION_DRIFT,
         state=BREACHED if breached else OK,
-        message=f"the predictions {verb}; {_describe_worst(drifts, config)}",
-        value=round(max(drift.distance for drift in drifts), 6),
-        limit=max_distance(config),
+        message=f"the predictions {verb}; {_describe_worst(drifts)}",
+        value=round(rank(drifts)[0].distance, 6),
+        limit=rank(drifts)[0].limit,
         rows=rows,
         worst=find_worst(drifts),
     )
 
 
 def max_distance(config: DriftConfig) -> float:
-    """The effect-size floor: as configured, or the usual one."""
-    return MAX_STABILITY_INDEX if config.max_distance is None else config.max_distance
+    """The effect-size floor of the columns that the configured method fits."""
+    return limit_of(config, configured_method(config))
 
 
 def rank(drifts: Sequence[ColumnDrift]) -> list[ColumnDrift]:
-    """Worst first: drifted ones, then by distance."""
-    return sorted(drifts, key=lambda drift: (not drift.drifted, -drift.distance, drift.name))
+    """Worst first: drifted ones, then by distance. Two methods are compared by their usual limits."""
+    return sorted(
+        drifts, key=lambda drift: (not drift.drifted, -drift.distance / METHODS[drift.method].limit, drift.name)
+    )
 
 
 def find_worst(drifts: Sequence[ColumnDrift]) -> tuple[FeatureFinding, ...]:
@@ -122,13 +134,13 @@ def find_worst(drifts: Sequence[ColumnDrift]) -> tuple[FeatureFinding, ...]:
     )
 
 
-def _describe_worst(drifts: Sequence[ColumnDrift], config: DriftConfig) -> str:
+def _describe_worst(drifts: Sequence[ColumnDrift]) -> str:
     worst = rank(drifts)[0]
     if worst.drifted:
         sign, why = ">", ""
-    elif worst.distance > max_distance(config):
+    elif worst.distance > worst.limit:
         sign, why = ">", f", which chance explains (p {format_p_value(worst.p_value, sign=True)})"
     else:
         sign, why = "≤", ""
-    distance, limit = format_number(worst.distance), format_number(max_distance(config))
-    return f"worst: {worst.name!r} PSI {distance} {sign} {limit}{why}"
+    distance, limit = format_number(worst.distance), format_number(worst.limit)
+    return f"worst: {worst.name!r} {METHODS[worst.method].short} {distance} {sign} {limit}{why}"

@@ -43,7 +43,8 @@ def gather_window(store: Store, config: MonitorConfig, reference: Reference, bou
     store can't be read; a summary that can't be stored is only logged.
     """
     with ThreadPoolExecutor(THREADS, thread_name_prefix="captures") as pool:
-        source = Source(store, config.namespace, config.deployment, config.version.digest, reference, pool)
+        columns = () if config.fairness is None else config.fairness.columns
+        source = Source(store, config.namespace, config.deployment, config.version.digest, reference, pool, columns)
         feedback, skipped = _read_feedback(source, (bounds[0] - HOUR, now + HOUR))
         join = Join(feedback)
         summary = _summarise(source, join, bounds, now).skip(skipped)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from modelkit.contract.files import REQUESTS_STREAM, captures_directory
 from modelkit.monitor.counts import count_rows
+from modelkit.monitor.groups import assign_groups
 from modelkit.monitor.labels import Keys, build_answers, row_keys
 from modelkit.monitor.reference import Reference
 from modelkit.monitor.summary import Summary, empty_summary
@@ -38,6 +39,8 @@ class Source:
     digest: str
     reference: Reference
     pool: Executor
+    columns: tuple[str, ...] = ()
+    """Features whose groups are compared."""
 
     @property
     def requests(self) -> Stream:
@@ -58,8 +61,9 @@ def summarise_hour(
     seen, summary = _Seen(), empty_summary(source.reference)
     for group in stream_segments(source.requests, written, keep, source.pool):
         for features, meta, keys in _split(group.tables, seen):
-            summary = summary.merge(count_rows(source.reference, features, meta))
-            take(build_answers(source.reference, keys, meta))
+            groups = assign_groups(source.reference, source.columns, features)
+            summary = summary.merge(count_rows(source.reference, features, meta, groups))
+            take(build_answers(source.reference, keys, meta, tuple(groups[name] for name in source.columns)))
         summary = summary.skip(group.skipped)
     return summary
 

@@ -5,6 +5,7 @@ what the model answered; its features aren't needed. At most `MAX_LABELS` labels
 a random part of all, the same one in whichever order, and in however many parts, the rows are read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -22,8 +23,16 @@ MAX_LABELS = 250_000
 Keys = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 
-ANSWERS = pa.schema([("key", pa.uint64()), ("prediction", pa.float64()), ("probabilities", pa.list_(pa.float64()))])
-"""What is kept of an answered row, until its label comes."""
+ANSWERS = pa.schema(
+    [
+        ("key", pa.uint64()),
+        ("prediction", pa.float64()),
+        ("probabilities", pa.list_(pa.float64())),
+        ("groups", pa.list_(pa.int16())),
+    ]
+)
+"""What is kept of an answered row, until its label comes: `groups` as `groups.assign_groups` gives them, in the order
+of the columns whose groups are compared; null without such columns."""
 _LABELLED = ANSWERS.append(pa.field("label", pa.float64()))
 
 _ODD, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
@@ -37,6 +46,8 @@ class Labelled:
     """Classification: labels and predictions are positions in the version's classes."""
     unusable: int = 0
     """Further labels, of a class that the version doesn't know or no number at all."""
+    groups: NDArray[np.int16] | None = None
+    """[n, columns] the groups of each row, for the columns whose groups are compared."""
 
     def __len__(self) -> int:
         return len(self.answers.truth)
@@ -52,10 +63,20 @@ def row_keys(table: pa.Table) -> Keys:
     return mixed
 
 
-def build_answers(reference: Reference, keys: Keys, meta: pa.Table) -> pa.Table:
-    """The rows of `meta` in the shape of `ANSWERS`."""
+def build_answers(
+    reference: Reference, keys: Keys, meta: pa.Table, groups: Sequence[NDArray[np.int16]] = ()
+) -> pa.Table:
+    """The rows of `meta` in the shape of `ANSWERS`; `groups`: for each column that of every row."""
     predictions = encode_answers(reference, meta["prediction"])
-    return pa.table([pa.array(keys), pa.array(predictions), meta["probabilities"]], schema=ANSWERS)
+    columns = [pa.array(keys), pa.array(predictions), meta["probabilities"], _as_lists(groups, len(keys))]
+    return pa.table(columns, schema=ANSWERS)
+
+
+def _as_lists(groups: Sequence[NDArray[np.int16]], rows: int) -> pa.Array:
+    if not groups:
+        return pa.nulls(rows, pa.list_(pa.int16()))
+    offsets = np.arange(rows + 1, dtype=np.int32) * len(groups)
+    return pa.ListArray.from_arrays(offsets, np.stack(groups, axis=1).astype(np.int16).ravel())
 
 
 class Feedback:
@@ -115,8 +136,9 @@ def select_labelled(reference: Reference, rows: pa.Table) -> Labelled:
     predictions, labels = rows["prediction"].to_numpy(), rows["label"].to_numpy()
     usable = ~(np.isnan(predictions) | np.isnan(labels))
     predictions, labels, unusable = predictions[usable], labels[usable], int(np.count_nonzero(~usable))
+    groups = _groups_of(rows, usable)
     if reference.classes is None:
-        return Labelled(Answers(task=reference.task, truth=labels, predictions=predictions), unusable)
+        return Labelled(Answers(task=reference.task, truth=labels, predictions=predictions), unusable, groups)
     classes = tuple(range(len(reference.classes)))
     probabilities = rows["probabilities"]
     scores = stack(probabilities) if probabilities.null_count == 0 else np.empty((0, 0))
@@ -127,4 +149,12 @@ def select_labelled(reference: Reference, rows: pa.Table) -> Labelled:
         probabilities=scores[usable] if scores.shape == (rows.num_rows, len(classes)) else None,
         classes=classes,
     )
-    return Labelled(answers, unusable)
+    return Labelled(answers, unusable, groups)
+
+
+def _groups_of(rows: pa.Table, usable: NDArray[np.bool_]) -> NDArray[np.int16] | None:
+    if not rows.num_rows or "groups" not in rows.column_names or rows["groups"].null_count:
+        return None
+    flat = rows["groups"].combine_chunks().flatten().to_numpy()
+    codes: NDArray[np.int16] = flat.reshape(rows.num_rows, -1)[usable]
+    return codes

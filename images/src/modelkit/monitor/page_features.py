@@ -2,11 +2,12 @@
 
 from html import escape
 
-from modelkit.monitor.bins import describe_bins
+from modelkit.monitor.bins import describe_bins, describe_counts
 from modelkit.monitor.charts import draw_distribution, draw_meter
 from modelkit.monitor.counts import Column
 from modelkit.monitor.data_quality import Problem
-from modelkit.monitor.drift import ColumnDrift, max_distance, rank
+from modelkit.monitor.drift import ColumnDrift, rank
+from modelkit.monitor.methods import METHODS
 from modelkit.monitor.page_parts import (
     Header,
     View,
@@ -22,7 +23,6 @@ from modelkit.monitor.wording import BREACHED, OK, format_number, format_p_value
 
 MAX_CHARTS = 6
 """Features whose distributions are drawn."""
-METHOD = "PSI"
 
 
 def worst_features(view: View) -> str:
@@ -54,12 +54,15 @@ def all_features(view: View) -> str:
     headers = (
         Header("Feature"),
         Header("State"),
-        Header(METHOD, number=True),
+        Header("Distance", number=True),
         Header("Missing", number=True),
         Header("Outside", number=True),
         Header("p", number=True, wide=True),
     )
-    rows = (_row(column, drifts.get(column.name), found.get(column.name)) for column in ordered[: view.table_rows])
+    min_rows = view.config.report.min_bin_rows
+    rows = (
+        _row(column, drifts.get(column.name), found.get(column.name), min_rows) for column in ordered[: view.table_rows]
+    )
     more = len(columns) - view.table_rows
     note = f"<p>{plural(more, 'further feature')} in report.json.</p>" if more > 0 else ""
     return (
@@ -74,14 +77,15 @@ def _legend(reference: str) -> str:
 
 
 def _figure(view: View, column: Column, drift: ColumnDrift, show_all: bool = False) -> str:
-    bins = describe_bins(column, show_all)
-    limit = max_distance(view.config.drift)
+    bins = describe_bins(column, show_all, view.config.report.min_bin_rows)
     note = (
         f"{show_state(BREACHED if drift.drifted else OK, 'drifted' if drift.drifted else 'not drifted')} "
-        f"{METHOD} {format_number(drift.distance)}, limit {format_number(limit)} · "
+        f"{METHODS[drift.method].short} {format_number(drift.distance)}, limit {format_number(drift.limit)} · "
         f"p {escape(format_p_value(drift.p_value, sign=True))} · {plural(drift.rows, 'value')}"
     )
-    chart = draw_meter(drift.distance, limit, drift.drifted) + draw_distribution(bins, column.ordered, column.name)
+    chart = draw_meter(drift.distance, drift.limit, drift.drifted) + draw_distribution(
+        bins, column.ordered, column.name
+    )
     headers = (Header("Value"), Header("Reference", number=True), Header("Window", number=True))
     rows = ((show_name(item.label), format_share(item.reference), format_share(item.window)) for item in bins)
     numbers = build_details("The numbers", build_table(headers, rows, f"Shares of {column.name}"))
@@ -93,17 +97,22 @@ def _order(drift: ColumnDrift | None, problem: Problem | None, name: str) -> tup
     return not drifted, problem is None, -distance, name
 
 
-def _row(column: Column, drift: ColumnDrift | None, problem: Problem | None) -> tuple[str, ...]:
+def _row(column: Column, drift: ColumnDrift | None, problem: Problem | None, min_rows: int) -> tuple[str, ...]:
     window, reference = column.window, column.reference
+    shown = describe_counts(column, min_rows=min_rows)
     words = [] if drift is None else ["drifted"] if drift.drifted else []
     words += [] if problem is None else [problem.kind]
     if words:
         state = f'<span class="bad">✕&nbsp;{", ".join(words)}</span>'
     else:
         state = "? too few values" if drift is None else "✓ steady"
-    missing = format_share(window.nulls / window.rows if window.rows else 0.0)
-    usual = f" ({format_share(reference.nulls / reference.rows)})" if reference.nulls else ""
-    outside = format_share(window.outside / window.valid if window.valid else 0.0)
+    missing = _share(shown.missing, window.rows)
+    usual = f" ({_share(shown.reference_missing, reference.rows)})" if reference.nulls else ""
+    outside = _share(shown.outside, window.valid)
     distance = "–" if drift is None else f"{drift.distance:.2f}"
     p_value = "–" if drift is None else escape(format_p_value(drift.p_value))
     return show_name(column.name), state, distance, missing + usual, outside, p_value
+
+
+def _share(count: int | None, rows: int) -> str:
+    return "few" if count is None else format_share(count / rows if rows else 0.0)

@@ -5,6 +5,7 @@ from html import escape
 
 from modelkit.contract.codec import format_time
 from modelkit.monitor.drift import max_distance
+from modelkit.monitor.methods import configured_method
 from modelkit.monitor.page_parts import MAX_SHOWN_NAME, View, build_facts
 from modelkit.monitor.quality import SIGNIFICANCE
 from modelkit.monitor.wording import format_number, format_share, plural, shorten
@@ -34,13 +35,13 @@ def _rules(view: View) -> Iterator[tuple[str, str]]:
     yield (
         "Data quality",
         "a share of missing, mistyped, unknown or out-of-range values that is "
-        f"{format_share(config.data_quality.max_excess)} of the rows above the reference's own, beyond chance",
+        f"{format_share(config.data_quality.max_excess)} of the rows above the reference's own, beyond chance; a feature "
+        "that has one value only",
     )
     yield (
         "Drift",
-        f"PSI above {format_number(max_distance(config.drift))} over the bins of the training data, corrected "
-        "for chance, and significant: chi-squared test, false discovery rate "
-        f"{format_number(config.drift.false_discovery_rate)}"
+        f"{configured_method(config.drift).short} above {format_number(max_distance(config.drift))} over the bins of the "
+        f"training data, and significant at a false discovery rate of {format_number(config.drift.false_discovery_rate)}"
         + (f"; more than {format_share(share)} of the features" if share else "; any feature"),
     )
     yield (
@@ -95,7 +96,7 @@ def _left_out(view: View) -> Iterator[tuple[str, str]]:
         yield "Left out", plural(examination.skipped_segments, "damaged capture segment")
     if examination.redacted:
         yield "Not looked at", f"{plural(len(examination.redacted), 'feature')} that captures don't hold as sent"
-    yield "Not shown", f"values of a category that fewer than {config.report.min_bin_rows} rows have: part of “other”"
+    yield "Not shown", f"numbers of fewer than {config.report.min_bin_rows} rows: they are shown with others, or as few"
     if config.report.retention_seconds is not None:
         days = format_number(config.report.retention_seconds / 86400)
         yield "Kept", f"for {days} days; report.json beside this page holds the same for programs"

@@ -37,6 +37,10 @@ class Reference:
     losses: Mapping[str, Any] | None = None
     """What the size of a regression's errors depends on (`data.losses`); None for a classification or an older
     version."""
+    rows: int = 0
+    """Rows that the profile was made of."""
+    duplicates: float | None = None
+    """Share of them that repeat another's features; None: the version's release didn't count them."""
 
 
 def read_reference(store: Store, version: VersionRef) -> Reference:
@@ -84,6 +88,8 @@ def parse_reference(profile: Mapping[str, Any], metrics: Mapping[str, Any], sign
         test_rows=int(metrics.get("test_rows") or profile["predictions"]["rows"]),
         calibration=profile.get("calibration"),
         losses=profile.get("losses"),
+        rows=int(profile["rows"]),
+        duplicates=profile.get("duplicates"),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from modelkit.contract.codec import format_time, to_plain
 from modelkit.contract.monitoring import MonitorConfig
-from modelkit.monitor.bins import Bin, describe_bins
+from modelkit.monitor.bins import Bin, describe_bins, describe_counts
 from modelkit.monitor.counts import Column
 from modelkit.monitor.drift import ColumnDrift, max_distance
 from modelkit.monitor.history import History
@@ -46,7 +46,7 @@ def build_report(config: MonitorConfig, examination: Examination, history: Histo
     """The content of report.json: the window as in the status, every feature and output with its bins, the timeline
     that ends with this window, and what the operator had decided by then."""
     history = history or History()
-    counts = examination.counts
+    counts, min_bin_rows = examination.counts, config.report.min_bin_rows
     drifts = {drift.name: drift for drift in (*examination.drifts, *examination.output_drifts)}
     report = {
         "format": FORMAT,
@@ -56,20 +56,22 @@ def build_report(config: MonitorConfig, examination: Examination, history: Histo
         "state": overall_state(examination.result.checks),
         "limits": {
             "minRows": config.min_rows,
+            "driftMethod": config.drift.method,
             "maxDistance": max_distance(config.drift),
             **{
                 part: _camel_keys(to_plain(getattr(config, attribute)))
                 for part, attribute in _PARTS.items()
                 if getattr(config, attribute) is not None
             },
+            "minBinRows": min_bin_rows,
         },
         "window": to_plain(examination.result),
         "skippedSegments": examination.skipped_segments,
         "redactedFeatures": list(examination.redacted),
         "quality": _quality(examination),
         "service": _service(examination),
-        "features": [_describe(column, drifts.get(column.name)) for column in counts.features],
-        "outputs": [_describe(column, drifts.get(column.name), show_all=True) for column in counts.outputs],
+        "features": [_describe(column, drifts.get(column.name), min_bin_rows) for column in counts.features],
+        "outputs": [_describe(column, drifts.get(column.name), min_bin_rows, True) for column in counts.outputs],
         "evidence": {
             part: _camel_keys(to_plain(getattr(examination, attribute, None))) for part, attribute in _EVIDENCE.items()
         },
@@ -146,21 +148,27 @@ def _service(examination: Examination) -> dict[str, Any] | None:
     }
 
 
-def _describe(column: Column, drift: ColumnDrift | None, show_all: bool = False) -> dict[str, Any]:
+def _describe(column: Column, drift: ColumnDrift | None, min_bin_rows: int, show_all: bool = False) -> dict[str, Any]:
+    shown = describe_counts(column, show_all, min_bin_rows)
     return {
         "name": column.name,
         "kind": column.entry["kind"],
+        "method": None if drift is None else drift.method,
         "distance": None if drift is None else drift.distance,
+        "limit": None if drift is None else drift.limit,
         "pValue": None if drift is None else drift.p_value,
         "drifted": None if drift is None else drift.drifted,
         "rows": column.window.rows,
-        "missing": column.window.nulls,
-        "invalid": column.window.invalid,
-        "outside": column.window.outside,
+        # Null where they are some, but fewer than `minBinRows`.
+        "missing": shown.missing,
+        "invalid": shown.invalid,
+        "outside": shown.outside,
         "referenceRows": column.reference.rows,
-        "referenceMissing": column.reference.nulls,
+        "referenceMissing": shown.reference_missing,
         # Not for a handful of rows, whose distribution might tell of one person.
-        "bins": [] if drift is None else [_describe_bin(item) for item in describe_bins(column, show_all)],
+        "bins": []
+        if drift is None
+        else [_describe_bin(item) for item in describe_bins(column, show_all, min_bin_rows)],
     }
 
 

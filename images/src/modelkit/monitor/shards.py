@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelkit.contract.codec import to_plain
-from modelkit.contract.monitoring import DriftConfig
+from modelkit.contract.monitoring import METHODS, DriftConfig
 from modelkit.errors import ModelKitError
 
 if TYPE_CHECKING:
@@ -109,7 +109,13 @@ def build_answer(columns: Sequence["Column"], config: DriftConfig, min_rows: int
         "check": to_plain(check_drift(drifts, len(columns), rows, config, min_rows)),
         "drifted": [drift.name for drift in drifts if drift.drifted],
         "features": [
-            {"name": drift.name, "distance": drift.distance, "pValue": drift.p_value, "rows": drift.rows}
+            {
+                "name": drift.name,
+                "method": drift.method,
+                "distance": drift.distance,
+                "pValue": drift.p_value,
+                "rows": drift.rows,
+            }
             for drift in drifts
         ],
     }
@@ -119,11 +125,12 @@ def main(arguments: Sequence[str]) -> int:
     """Print the answer; 1 when something can't be read."""
     parser = argparse.ArgumentParser(prog="python -m modelkit.monitor.shards", description=__doc__)
     parser.add_argument("--profile", type=Path, required=True, help="profile.json of the version")
+    parser.add_argument("--method", choices=METHODS, default=DriftConfig().method)
     parser.add_argument("--max-distance", type=float, default=DriftConfig().max_distance)
     parser.add_argument("--min-rows", type=int, default=50)
     parser.add_argument("files", type=Path, nargs="+", help="Parquet files")
     options = parser.parse_args(arguments)
-    config = DriftConfig(max_distance=options.max_distance)
+    config = DriftConfig(method=options.method, max_distance=options.max_distance)
     with ThreadPoolExecutor(1) as pool:
         try:
             entries = read_profile(options.profile)

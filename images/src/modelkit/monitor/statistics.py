@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrc, chdtrc, gammaln
+from scipy.special import bdtrc, betaln, chdtrc, gammaln
 
 Counts = NDArray[Any]
 
@@ -126,6 +126,16 @@ def excess_p_value(count: int, rows: int, reference_count: int, reference_rows: 
         - _log_binomial(everything, np.asarray(rows))
     )
     return float(min(1.0, np.exp(logs).sum()))
+
+
+def recurrence_p_value(marked: int, rows: int, again: int) -> float:
+    """Chance that the next `again` rows are all marked, when `marked` of `rows` were.
+
+    The share of marked rows isn't taken for known: this is the beta-binomial chance after a flat prior (Laplace's rule
+    of succession), `B(marked + 1 + again, rows - marked + 1) / B(marked + 1, rows - marked + 1)`.
+    """
+    others = rows - marked + 1
+    return float(np.exp(betaln(marked + 1 + again, others) - betaln(marked + 1, others)))
 
 
 def _log_binomial(total: int, chosen: Counts) -> NDArray[np.float64]:

@@ -1,17 +1,19 @@
 """Look at one window: counts in, checks out. Pure; what is read and written is decided in `__main__`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from modelkit.contract.files import REPORT_HTML, report_directory
 from modelkit.contract.monitoring import MonitorConfig
-from modelkit.contract.result import CheckResult, WindowResult
+from modelkit.contract.result import CHECKS, CheckResult, WindowResult
 from modelkit.evaluate.answers import CLASSIFICATION
 from modelkit.monitor.calibration import Reliability, check_calibration, measure_reliability
 from modelkit.monitor.counts import Counts, build_counts
-from modelkit.monitor.data_quality import Problem, check_data_quality, find_problems
+from modelkit.monitor.data_quality import Duplicates, Problem, check_data_quality, find_duplicates, find_problems
 from modelkit.monitor.drift import ColumnDrift, check_drift, check_prediction_drift, compare_columns
 from modelkit.monitor.estimated import ExpectedQuality, check_estimated_quality, estimate_expected
+from modelkit.monitor.fairness import Fairness, check_fairness, measure_fairness
 from modelkit.monitor.labels import Labelled
 from modelkit.monitor.minutes import RequestCounts
 from modelkit.monitor.quality import Estimate, check_quality, estimate_quality
@@ -45,11 +47,16 @@ class Examination:
     skipped_segments: int
     redacted: tuple[str, ...] = ()
     """Features that weren't looked at, because captured rows don't hold them as they were sent."""
-    service: ServiceEvidence | None = None
+    duplicates: Duplicates | None = None
+    """None without rows, and where some rows don't hold every feature as it was sent."""
     expected: ExpectedQuality | None = None
     """The quality that is to be expected of all rows, where it is asked for and can be estimated."""
     reliability: Reliability | None = None
     """How true the probabilities of labelled rows are, where it is asked for and can be measured."""
+    fairness: Fairness | None = None
+    """None where it isn't asked for."""
+    service: ServiceEvidence | None = None
+    """None where it isn't asked for."""
 
 
 def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datetime]:
@@ -72,65 +79,81 @@ def examine_window(
     counts = build_counts(reference, summary)
     drifts = compare_columns(counts.features, config.drift, config.min_rows)
     output_drifts = compare_columns(counts.outputs, config.drift, config.min_rows)
-    problems = find_problems(counts.features)
+    problems = find_problems(counts.features, config.data_quality, config.min_rows)
+    # Without a feature that isn't captured rows look more alike than they were.
+    duplicates = None if summary.redacted else find_duplicates(summary.sketch, reference, config.data_quality)
     metric = config.quality.metric or reference.metric
     estimate = estimate_quality(labelled, metric, reference.metrics.get(metric), reference.test_rows, config.quality)
-    expected = reliability = None
-    if config.estimated_quality is not None:
-        expected = estimate_expected(reference, summary, metric, config.estimated_quality)
-    if config.calibration is not None:
-        reliability = measure_reliability(reference, labelled, config.quality.min_labels)
+    expected, expected_check = _examine_expected(config, reference, summary, metric)
+    reliability, reliability_check = _examine_calibration(config, reference, labelled)
+    fairness, fairness_check = _examine_fairness(config, reference, gathered)
+    service, service_check = _examine_service(config, gathered.service, summary.rows)
     features, rows = len(counts.features), counts.rows
-    quality_of_data = check_data_quality(problems, features, rows, config.min_rows)
-    service_check, service = _examine_service(config, gathered.service, rows)
+    quality_of_data = check_data_quality(problems, duplicates, features, rows, config.data_quality, config.min_rows)
     checks = (
         mention_redacted(mention_skipped(quality_of_data, summary.skipped_segments), len(redacted)),
         mention_redacted(check_drift(drifts, features, rows, config.drift, config.min_rows), len(redacted)),
-        check_prediction_drift(output_drifts, rows, config.drift, config.min_rows),
+        check_prediction_drift(output_drifts, rows, config.min_rows),
         check_quality(labelled, rows, metric, estimate, config.quality),
-        *_check_estimated_quality(config, reference, summary, metric, expected),
-        *_check_calibration(config, reference, labelled, reliability),
-        *service_check,
+        expected_check,
+        reliability_check,
+        fairness_check,
+        service_check,
     )
     return Examination(
-        result=_build_result(config, bounds, rows, labelled, checks),
+        result=_build_result(config, bounds, rows, labelled, [check for check in checks if check is not None]),
         counts=counts,
         drifts=drifts,
         output_drifts=output_drifts,
         problems=problems,
+        duplicates=duplicates,
         estimate=estimate,
-        skipped_segments=summary.skipped_segments,
-        redacted=redacted,
-        service=service,
         expected=expected,
         reliability=reliability,
+        fairness=fairness,
+        service=service,
+        skipped_segments=summary.skipped_segments,
+        redacted=redacted,
     )
+
+
+def _examine_expected(
+    config: MonitorConfig, reference: Reference, summary: Summary, metric: str
+) -> tuple[ExpectedQuality | None, CheckResult | None]:
+    asked = config.estimated_quality
+    if asked is None:
+        return None, None
+    expected = estimate_expected(reference, summary, metric, asked)
+    return expected, check_estimated_quality(reference, summary, metric, expected, asked, config.min_rows)
+
+
+def _examine_calibration(
+    config: MonitorConfig, reference: Reference, labelled: Labelled
+) -> tuple[Reliability | None, CheckResult | None]:
+    if config.calibration is None or reference.task != CLASSIFICATION:
+        return None, None
+    min_labels = config.quality.min_labels
+    reliability = measure_reliability(reference, labelled, min_labels)
+    return reliability, check_calibration(reference, labelled, reliability, config.calibration, min_labels)
+
+
+def _examine_fairness(
+    config: MonitorConfig, reference: Reference, gathered: Gathered
+) -> tuple[Fairness | None, CheckResult | None]:
+    asked, shown = config.fairness, config.report.min_bin_rows
+    if asked is None:
+        return None, None
+    fairness = measure_fairness(asked, reference, gathered.summary, gathered.labelled, shown)
+    return fairness, check_fairness(fairness, gathered.summary.rows, asked, config.min_rows)
 
 
 def _examine_service(
     config: MonitorConfig, counts: RequestCounts | None, rows: int
-) -> tuple[tuple[CheckResult, ...], ServiceEvidence | None]:
+) -> tuple[ServiceEvidence | None, CheckResult | None]:
     if config.service is None or counts is None:
-        return (), None
+        return None, None
     evidence = measure_service(counts, config.service)
-    return (check_service(evidence, config.service, rows, config.min_rows),), evidence
-
-
-def _check_estimated_quality(
-    config: MonitorConfig, reference: Reference, summary: Summary, metric: str, expected: ExpectedQuality | None
-) -> tuple[CheckResult, ...]:
-    if config.estimated_quality is None:
-        return ()
-    asked = config.estimated_quality
-    return (check_estimated_quality(reference, summary, metric, expected, asked, config.min_rows),)
-
-
-def _check_calibration(
-    config: MonitorConfig, reference: Reference, labelled: Labelled, reliability: Reliability | None
-) -> tuple[CheckResult, ...]:
-    if config.calibration is None or reference.task != CLASSIFICATION:
-        return ()
-    return (check_calibration(reference, labelled, reliability, config.calibration, config.quality.min_labels),)
+    return evidence, check_service(evidence, config.service, rows, config.min_rows)
 
 
 def _build_result(
@@ -138,7 +161,7 @@ def _build_result(
     bounds: tuple[datetime, datetime],
     rows: int,
     labelled: Labelled,
-    checks: tuple[CheckResult, ...],
+    checks: Sequence[CheckResult],
 ) -> WindowResult:
     start, end = bounds
     return WindowResult(
@@ -148,6 +171,6 @@ def _build_result(
         digest=config.version.digest,
         rows=rows,
         labels=len(labelled),
-        checks=tuple(fit_status(check) for check in checks),
+        checks=tuple(fit_status(check) for check in sorted(checks, key=lambda check: CHECKS.index(check.name))),
         report=f"{report_directory(config.namespace, config.name, end)}/{REPORT_HTML}",
     )
