@@ -32,16 +32,16 @@ def _subject(view: View) -> Iterator[tuple[str, str]]:
 def _rules(view: View) -> Iterator[tuple[str, str]]:
     config = view.config
     share = config.drift.max_drifted_share
+    drift, excess = config.drift, format_share(config.data_quality.max_excess)
     yield (
         "Data quality",
-        "a share of missing, mistyped, unknown or out-of-range values that is "
-        f"{format_share(config.data_quality.max_excess)} of the rows above the reference's own, beyond chance; a feature "
-        "that has one value only",
+        f"a share of missing, mistyped, unknown or out-of-range values that is {excess} of the rows above the "
+        "reference's own, beyond chance; a feature that has one value only",
     )
     yield (
         "Drift",
-        f"{configured_method(config.drift).short} above {format_number(max_distance(config.drift))} over the bins of the "
-        f"training data, and significant at a false discovery rate of {format_number(config.drift.false_discovery_rate)}"
+        f"{configured_method(drift).short} above {format_number(max_distance(drift))} over the bins of the training "
+        f"data, and significant at a false discovery rate of {format_number(drift.false_discovery_rate)}"
         + (f"; more than {format_share(share)} of the features" if share else "; any feature"),
     )
     yield (
