@@ -6,6 +6,8 @@ Layout below the store's root::
     captures/<namespace>/<deployment>/<stream>/<hour>/<pod>-<sequence>.jsonl.gz
     captures/<namespace>/<deployment>/requests/<hour>/answers-<digest>-<segments>-<number>.arrow
                                                   what is joined with later feedback, instead of the segments
+    captures/<namespace>/<deployment>/requests/<hour>/sample-<digest>-<segments>.arrow
+                                                  some of the hour's rows, the same whoever draws them
     summaries/<namespace>/<deployment>/<digest>/<profile hash>/<hour>.json
                                                   counts of an hour that is over; they outlive its captures
     reports/<namespace>/<monitor>/<window end>/   report.json and report.html
@@ -26,6 +28,8 @@ IMPORTANCE = "importance.json"
 EXPLANATION = "explanation.json"
 """Partial dependence, and SHAP values on request."""
 SAMPLES = "samples.json"
+REFERENCE = "reference.arrow"
+"""Inputs of some rows of the test part, which a monitor compares rows of a window with."""
 CARD = "card.md"
 CARD_HTML = "card.html"
 """The model card with pictures: one file without scripts and without addresses."""
@@ -93,6 +97,13 @@ def answers_path(namespace: str, deployment: str, hour: str, digest: str, segmen
     """
     folder = f"{captures_directory(namespace, deployment, REQUESTS_STREAM)}/{hour}"
     return f"{folder}/answers-{short_digest(digest)}-{segments}-{number:04d}.arrow"
+
+
+def sample_path(namespace: str, deployment: str, hour: str, digest: str, segments: int) -> str:
+    """Some of an hour's rows that the version with `digest` answered; beside its segments, so that it goes when those
+    go."""
+    folder = f"{captures_directory(namespace, deployment, REQUESTS_STREAM)}/{hour}"
+    return f"{folder}/sample-{short_digest(digest)}-{segments}.arrow"
 
 
 def summaries_directory(namespace: str, deployment: str, digest: str, profile_hash: str) -> str:

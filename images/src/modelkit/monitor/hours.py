@@ -1,7 +1,7 @@
 """One hour of captured requests, folded into a summary as it is read.
 
-Memory: some groups of segments, eight bytes for each row of the hour (to count a repeated row once), and what the
-caller makes of the answers. Segments come in the order in which they were written.
+Memory: some groups of segments, eight bytes for each row of the hour (to count a repeated row once), a sample of rows
+where one is wanted, and what the caller makes of the answers. Segments come in the order in which they were written.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +18,7 @@ from modelkit.contract.files import REQUESTS_STREAM, captures_directory
 from modelkit.monitor.counts import count_rows
 from modelkit.monitor.labels import Keys, build_answers, row_keys
 from modelkit.monitor.reference import Reference
+from modelkit.monitor.sample import RowSample
 from modelkit.monitor.summary import Summary, empty_summary
 from modelkit.store.store import Store, StoredObject
 from modelkit.store.tables import FEATURE, REQUEST, Stream, in_window, stream_segments
@@ -46,9 +47,13 @@ class Source:
 
 
 def summarise_hour(
-    source: Source, segments: Sequence[StoredObject], bounds: tuple[datetime, datetime], take: Take
+    source: Source,
+    segments: Sequence[StoredObject],
+    bounds: tuple[datetime, datetime],
+    take: Take,
+    sample: RowSample | None = None,
 ) -> Summary:
-    """Count the rows of an hour's `segments` that were answered in `bounds`; `take` gets their answers.
+    """Count the rows of an hour's `segments` that were answered in `bounds`; `take` gets their answers, `sample` all.
 
     Of a repeated (id, row) the first counts: the oldest, unless two pods answered it within the time that a segment
     waits to be written. Raises StoreError.
@@ -58,7 +63,10 @@ def summarise_hour(
     seen, summary = _Seen(), empty_summary(source.reference)
     for group in stream_segments(source.requests, written, keep, source.pool):
         for features, meta, keys in _split(group.tables, seen):
-            summary = summary.merge(count_rows(source.reference, features, meta))
+            counted = count_rows(source.reference, features, meta)
+            summary = summary.merge(counted)
+            if sample is not None:
+                sample.add(keys, features, counted.redacted)
             take(build_answers(source.reference, keys, meta))
         summary = summary.skip(group.skipped)
     return summary

@@ -3,15 +3,21 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import pyarrow as pa
+
 from modelkit.contract.files import REPORT_HTML, report_directory
 from modelkit.contract.monitoring import MonitorConfig
-from modelkit.contract.result import CheckResult, WindowResult
+from modelkit.contract.result import CHECKS, CheckResult, WindowResult
+from modelkit.monitor.attribution import AttributionComparison
 from modelkit.monitor.counts import Counts, build_counts
 from modelkit.monitor.data_quality import Problem, check_data_quality, find_problems
 from modelkit.monitor.drift import ColumnDrift, check_drift, check_prediction_drift, compare_columns
+from modelkit.monitor.explaining import OwnRows
 from modelkit.monitor.labels import Labelled
+from modelkit.monitor.multivariate import Separation
 from modelkit.monitor.quality import Estimate, check_quality, estimate_quality
 from modelkit.monitor.reference import Reference
+from modelkit.monitor.row_checks import examine_rows
 from modelkit.monitor.summary import Summary
 from modelkit.monitor.wording import fit_status, mention_redacted, mention_skipped
 
@@ -22,6 +28,8 @@ class Gathered:
 
     summary: Summary
     labelled: Labelled
+    sample: pa.Table | None = None
+    """Some of the rows as the model sees them, without redacted columns; None when no check needs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,9 @@ class Examination:
     skipped_segments: int
     redacted: tuple[str, ...] = ()
     """Features that weren't looked at, because captured rows don't hold them as they were sent."""
+    separation: Separation | None = None
+    """Of the window's rows from the version's own; None where that isn't configured or can't be said."""
+    attributions: AttributionComparison | None = None
 
 
 def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datetime]:
@@ -49,9 +60,13 @@ def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datet
 
 
 def examine_window(
-    config: MonitorConfig, reference: Reference, gathered: Gathered, bounds: tuple[datetime, datetime]
+    config: MonitorConfig,
+    reference: Reference,
+    gathered: Gathered,
+    bounds: tuple[datetime, datetime],
+    own: OwnRows = OwnRows(),  # noqa: B008 - frozen
 ) -> Examination:
-    """Run every check on the counts and the labelled rows of [start, end).
+    """Run every check on the counts, the labelled rows and the sampled rows of [start, end).
 
     A feature that some rows hold as a hash or not at all is in no check: it would look missing or changed.
     """
@@ -65,11 +80,13 @@ def examine_window(
     estimate = estimate_quality(labelled, metric, reference.metrics.get(metric), reference.test_rows, config.quality)
     features, rows = len(counts.features), counts.rows
     quality_of_data = check_data_quality(problems, features, rows, config.min_rows)
+    found = examine_rows(config, reference, gathered.sample, redacted, own)
     checks = (
         mention_redacted(mention_skipped(quality_of_data, summary.skipped_segments), len(redacted)),
         mention_redacted(check_drift(drifts, features, rows, config.drift, config.min_rows), len(redacted)),
         check_prediction_drift(output_drifts, rows, config.drift, config.min_rows),
         check_quality(labelled, rows, metric, estimate, config.quality),
+        *found.checks,
     )
     return Examination(
         result=_build_result(config, bounds, rows, labelled, checks),
@@ -80,6 +97,8 @@ def examine_window(
         estimate=estimate,
         skipped_segments=summary.skipped_segments,
         redacted=redacted,
+        separation=found.separation,
+        attributions=found.attributions,
     )
 
 
@@ -98,6 +117,6 @@ def _build_result(
         digest=config.version.digest,
         rows=rows,
         labels=len(labelled),
-        checks=tuple(fit_status(check) for check in checks),
+        checks=tuple(fit_status(check) for check in sorted(checks, key=lambda check: CHECKS.index(check.name))),
         report=f"{report_directory(config.namespace, config.name, end)}/{REPORT_HTML}",
     )
