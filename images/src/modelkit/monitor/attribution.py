@@ -24,7 +24,7 @@ from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, forma
 ATTRIBUTION_DRIFT = "AttributionDrift"
 
 SIGNIFICANCE = 0.01
-PERMUTATIONS = 999
+PERMUTATIONS = 499
 
 Floats = NDArray[np.float64]
 
@@ -63,12 +63,12 @@ def compare_attributions(names: Sequence[str], reference: Floats, window: Floats
     known, seen = np.abs(reference), np.abs(window)
     if not len(known) or not len(seen) or not known.any():
         return None
-    similarity = gain_of_order(known.mean(axis=0), seen.mean(axis=0))
-    every, generator, as_low = np.concatenate([known, seen]), np.random.default_rng(0), 0
-    total = every.sum(axis=0)
-    for _ in range(PERMUTATIONS):
-        drawn = every[generator.permutation(len(every))[: len(known)]].sum(axis=0)
-        as_low += gain_of_order(drawn, total - drawn) <= similarity
+    similarity = float(gains_of_orders(known.mean(axis=0)[None], seen.mean(axis=0)[None])[0])
+    every, generator = np.concatenate([known, seen]), np.random.default_rng(0)
+    is_known = generator.permuted(np.tile(np.arange(len(every)) < len(known), (PERMUTATIONS, 1)), axis=1)
+    drawn = is_known @ every
+    others = every.sum(axis=0) - drawn
+    as_low = int(np.count_nonzero(gains_of_orders(drawn, others) <= similarity))
     features = [
         FeatureAttribution(feature=name, reference=float(before), window=float(now))
         for name, before, now in zip(names, known.mean(axis=0), seen.mean(axis=0), strict=True)
@@ -82,20 +82,24 @@ def compare_attributions(names: Sequence[str], reference: Floats, window: Floats
     )
 
 
-def gain_of_order(relevance: Floats, scores: Floats) -> float:
-    """Normalized discounted cumulative gain of `relevance` [n], at least 0, in descending order of `scores` [n].
+def gains_of_orders(relevance: Floats, scores: Floats) -> Floats:
+    """Normalized discounted cumulative gain [n] of `relevance` [n, features], at least 0, by descending `scores` [n,
+    features].
 
-    Equals `sklearn.metrics.ndcg_score([relevance], [scores])`, which takes the mean over the orders of equal scores
-    (McSherry and Najork 2008); 1 without any relevance.
+    Equals `sklearn.metrics.ndcg_score` of each row, which takes the mean over the orders of equal scores (McSherry and
+    Najork 2008); 1 without any relevance.
     """
-    discounts = 1 / np.log2(np.arange(2, len(relevance) + 2))
-    ideal = float(np.sort(relevance)[::-1] @ discounts)
-    if ideal <= 0:
-        return 1.0
-    _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
-    relevances = np.bincount(group, weights=relevance) / sizes
-    gains = np.add.reduceat(discounts, np.concatenate(([0], np.cumsum(sizes)[:-1])))
-    return float(relevances @ gains) / ideal
+    rows, features = scores.shape
+    discounts = 1 / np.log2(np.arange(2, features + 2))
+    order = np.argsort(-scores, axis=1, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=1)
+    is_first = np.ones((rows, features), dtype=bool)
+    is_first[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    groups = np.cumsum(is_first.ravel()) - 1
+    shared = np.bincount(groups, weights=np.tile(discounts, rows)) / np.bincount(groups)
+    gains = (np.take_along_axis(relevance, order, axis=1) * shared[groups].reshape(rows, features)).sum(axis=1)
+    ideal = -np.sort(-relevance, axis=1) @ discounts
+    return np.divide(gains, ideal, out=np.ones(rows), where=ideal > 0)
 
 
 def check_attribution(
@@ -109,10 +113,10 @@ def check_attribution(
     is_low = comparison.similarity < config.min_similarity
     breached = is_low and comparison.p_value < SIGNIFICANCE
     similarity, limit = format_number(comparison.similarity), format_number(config.min_similarity)
-    order = "another order than" if breached else "the order that they have"
+    order = "another order than in" if breached else "about the order of"
     message = (
-        f"the features matter in {order} on the version's own test ({plural(comparison.rows, 'row')} explained): similarity {similarity} "
-        f"{'<' if is_low else '≥'} {limit}"
+        f"the features matter in {order} the version's own test ({plural(comparison.rows, 'row')} explained): "
+        f"similarity {similarity} {'<' if is_low else '≥'} {limit}"
     )
     if is_low:
         message += (
