@@ -2,9 +2,9 @@
 
 The model is the same, so another order comes of other rows: it decides by something else now. A feature's attribution
 is the mean absolute Shapley value over rows, the window's and as many of the test part's, both explained here by the
-code that answers `/explain`. Their orders are compared by the normalized discounted cumulative gain (Järvelin and Kekäläinen
-2002), with the reference's attributions as relevance: 1 for the same order, and a feature that matters weighs more than
-ten that don't.
+code that answers `/explain`. Their orders are compared by the normalized discounted cumulative gain (Järvelin and
+Kekäläinen 2002), with the reference's attributions as relevance: 1 for the same order, and a feature that matters weighs
+more than ten that don't.
 
 The check is Breached when the similarity is below `min_similarity` *and* beyond chance: a permutation test. Without
 drift each row is as likely to be of the window as of the reference, so the similarity of two random halves of all rows
@@ -99,7 +99,8 @@ def gains_of_orders(relevance: Floats, scores: Floats) -> Floats:
     shared = np.bincount(groups, weights=np.tile(discounts, rows)) / np.bincount(groups)
     gains = (np.take_along_axis(relevance, order, axis=1) * shared[groups].reshape(rows, features)).sum(axis=1)
     ideal = -np.sort(-relevance, axis=1) @ discounts
-    return np.divide(gains, ideal, out=np.ones(rows), where=ideal > 0)
+    normalized: Floats = np.divide(gains, ideal, out=np.ones(rows), where=ideal > 0)
+    return normalized
 
 
 def check_attribution(

@@ -27,7 +27,7 @@ from modelkit.store.store import Store
 
 BACKGROUND = 20
 """Sample rows that stand for "not knowing" a column, as many as `/explain` takes."""
-SECONDS = 30.0
+SECONDS = 60.0
 """Of explaining; a slow model has fewer rows explained."""
 _ANSWERS_AT_ONCE = 4096
 _TRAIN_AGAIN = "train again with this release"
