@@ -1,5 +1,6 @@
 """A window is read hour by hour: what was summarised isn't read again, and what comes of it is the same."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelkit.contract.files import REQUESTS_STREAM
-from modelkit.contract.monitoring import FairnessConfig
+from modelkit.contract.monitoring import AttributionConfig, FairnessConfig, MultivariateConfig
 from modelkit.errors import StorePermissionError
 from modelkit.monitor.archive import hash_profile
 from modelkit.monitor.gathering import gather_window
@@ -56,6 +57,7 @@ class Monitor:
             "groups": None if found.labelled.groups is None else found.labelled.groups.tolist(),
             "duplicates": (found.summary.sketch.rows, found.summary.sketch.share),
             "predictions": answers.predictions.tolist(),
+            "sample": None if found.sample is None else found.sample.to_pydict(),
             "probabilities": [] if answers.probabilities is None else answers.probabilities.tolist(),
         }
         return plain, [path.rpartition("/")[2] for path in counting.paths if f"/{REQUESTS_STREAM}/" in path]
@@ -247,3 +249,118 @@ def test_labels_beyond_the_limit_are_a_part_chosen_by_key(monitor: Monitor, monk
     assert len(first["labels"]) == 25
     monitor.forget()
     assert monitor.look(3)[0] == first
+
+
+def with_rows(monitor: Monitor, rows: int) -> Monitor:
+    """A monitor of the same traffic that looks at so many rows, too."""
+    config = replace(monitor.world.config, multivariate=MultivariateConfig(rows=rows))
+    return Monitor(replace(monitor.world, config=config))
+
+
+def test_rows_are_kept_only_where_a_check_looks_at_them(monitor: Monitor) -> None:
+    assert monitor.look(3)[0]["sample"] is None
+    assert not [path for path in monitor.find(".arrow") if "/sample-" in path]
+    config = replace(monitor.world.config, attribution=AttributionConfig(rows=50))
+    found, _ = Monitor(replace(monitor.world, config=config)).look(3)
+    assert len(found["sample"]["age"]) == 50
+    assert len([path for path in monitor.find(".arrow") if "/sample-" in path]) == 3
+
+
+def test_an_hour_whose_rows_were_sampled_is_not_read_again(monitor: Monitor) -> None:
+    sampling = with_rows(monitor, 100)
+    first, read = sampling.look(3)
+    assert len(first["sample"]["age"]) == 100
+    assert list(map(is_segment, read)) == [True] * 3
+    second, read = sampling.look(3)
+    assert second == first
+    assert not any(map(is_segment, read))
+    assert sum(name.startswith("sample-") for name in read) == 3
+
+
+def test_rows_of_stored_hours_and_of_segments_are_the_same_sample(monitor: Monitor) -> None:
+    sampling, end = with_rows(monitor, 70), END - timedelta(minutes=15)
+    first, _ = sampling.look(2.5, end)
+    sampling.look(3)
+    second, read = sampling.look(2.5, end)
+    assert second == first
+    assert 0 < sum(map(is_segment, read)) < 3
+
+
+@pytest.mark.parametrize(("before", "after", "read_again"), [(None, 40, 3), (20, 40, 3), (40, 20, 0), (60, 100, 0)])
+def test_hours_are_read_again_only_where_their_samples_are_too_small(
+    monitor: Monitor, before: int | None, after: int, read_again: int
+) -> None:
+    (monitor if before is None else with_rows(monitor, before)).look(3)
+    found, read = with_rows(monitor, after).look(3)
+    assert sum(map(is_segment, read)) == read_again
+    monitor.forget()
+    assert with_rows(monitor, after).look(3)[0] == found
+
+
+def test_a_monitor_that_wants_fewer_rows_leaves_the_other_its_own(monitor: Monitor, rows: Rows) -> None:
+    with_rows(monitor, 40).look(3)
+    monitor.world.send(rows(40, seed=9), ago=1700, pod="late")
+    monitor.look(3)
+    assert not any(map(is_segment, with_rows(monitor, 40).look(3)[1]))
+
+
+@pytest.mark.parametrize("damage", [b"", b"damaged", None])
+def test_a_sample_that_can_not_be_used_has_its_hour_read_again(monitor: Monitor, damage: bytes | None) -> None:
+    sampling = with_rows(monitor, 100)
+    first, _ = sampling.look(3)
+    path = next(path for path in monitor.find(".arrow") if "/sample-" in path)
+    if damage is None:
+        monitor.world.store.delete(path)
+    else:
+        monitor.world.store.write(path, damage)
+    found, read = sampling.look(3)
+    assert found == first
+    assert sum(map(is_segment, read)) == 1
+    assert not any(map(is_segment, sampling.look(3)[1]))
+
+
+def test_rows_go_with_the_captures_and_the_counts_stay(monitor: Monitor) -> None:
+    sampling = with_rows(monitor, 1000)
+    first, _ = sampling.look(3)
+    hour = f"captures/shop/churn/{REQUESTS_STREAM}/2026-03-01T09"
+    for entry in list(monitor.world.store.list(hour)):
+        monitor.world.store.delete(entry.path)
+    found, _ = sampling.look(3)
+    assert found["summary"] == first["summary"]
+    assert (len(first["sample"]["age"]), len(found["sample"]["age"])) == (180, 120)
+
+
+def test_a_sample_that_went_before_its_hour_is_not_worth_the_counts(monitor: Monitor, rows: Rows) -> None:
+    monitor.world.send(rows(40, seed=9), ago=1700 + 7200, pod="more")
+    sampling = with_rows(monitor, 1000)
+    first, _ = sampling.look(3)
+    for path in monitor.find(".jsonl.gz") + monitor.find(".arrow"):
+        if "T09/more" in path or "T09/sample-" in path:
+            monitor.world.store.delete(path)
+    found, read = sampling.look(3)
+    assert found["summary"] == first["summary"]
+    assert len(found["sample"]["age"]) == 120
+    assert not any(map(is_segment, read))
+
+
+def test_a_store_that_can_only_be_read_still_gives_rows(monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampling = with_rows(monitor, 100)
+    first, _ = sampling.look(3)
+    monitor.forget()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StorePermissionError("read only")
+
+    monkeypatch.setattr(type(monitor.world.store._backend), "write", refuse)
+    assert sampling.look(3)[0] == first
+
+
+def test_a_summary_from_before_there_were_samples_still_counts(monitor: Monitor) -> None:
+    monitor.look(3)
+    for path in monitor.find(".json"):
+        if path.startswith("summaries/"):
+            plain = json.loads(monitor.world.store.read(path))
+            del plain["sample"]
+            monitor.world.store.write(path, json.dumps(plain).encode())
+    assert not any(map(is_segment, monitor.look(3)[1]))
+    assert len(with_rows(monitor, 100).look(3)[0]["sample"]["age"]) == 100

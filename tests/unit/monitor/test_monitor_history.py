@@ -49,7 +49,10 @@ STATUS: dict[str, Any] = {
         "policy": "Append",
     },
     "retrains": 4,
-    "requestTimes": ["2026-03-01T09:00:00Z", "2026-02-01T09:00:00Z"],
+    "requests": [
+        {"time": "2026-03-01T09:00:00Z", "until": "2026-03-01T08:59:00Z"},
+        {"time": "2026-02-01T09:00:00Z", "until": "2026-02-01T08:59:00Z"},
+    ],
     "rollback": {"digest": "sha256:bad", "reason": "alarm", "time": "2026-02-01T10:00:00Z"},
 }
 

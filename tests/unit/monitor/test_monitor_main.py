@@ -15,7 +15,7 @@ import pytest
 from modelkit.contract.codec import dumps, format_time
 from modelkit.contract.config import StoreConfig
 from modelkit.contract.environment import ExitCode
-from modelkit.contract.monitoring import MonitorConfig, NotifyConfig
+from modelkit.contract.monitoring import AttributionConfig, MonitorConfig, MultivariateConfig, NotifyConfig
 from modelkit.monitor.__main__ import main
 from modelkit.monitor.window import window_bounds
 from tests.unit.monitor.webhooks import Receiver, serve
@@ -288,3 +288,15 @@ def test_the_module_runs_as_a_pod_does_and_imports_no_sklearn(
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
     assert json.loads(done.stderr.splitlines()[-1])["checks"]["Drift"] == "OK"
+
+
+def test_a_version_from_before_there_were_rows_is_unknown_to_the_checks_that_need_them(
+    run: Any, api: Any, world: Any, rows: Rows
+) -> None:
+    world.send(rows(300, seed=2))
+    config = replace(world.config, multivariate=MultivariateConfig(), attribution=AttributionConfig())
+    assert run(config)[0] == ExitCode.DONE
+    found = {check["name"]: check for check in api.status["windows"][-1]["checks"]}
+    for name in ("MultivariateDrift", "AttributionDrift"):
+        assert (found[name]["state"], found[name]["rows"]) == ("Unknown", 300)
+        assert found[name]["message"] == "version 3 has no reference.arrow: train again with this release"

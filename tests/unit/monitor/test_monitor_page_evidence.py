@@ -1,9 +1,8 @@
 """What each check has measured is drawn, told in numbers, and left out where it wasn't looked at."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,8 +16,14 @@ from modelkit.contract.monitoring import (
     ServiceConfig,
 )
 from modelkit.contract.result import CheckResult
+from modelkit.monitor.attribution import AttributionComparison, FeatureAttribution
+from modelkit.monitor.calibration import Reliability, ReliabilityBin
+from modelkit.monitor.estimated import ExpectedQuality
+from modelkit.monitor.fairness import Disparity, Fairness, GroupShare
+from modelkit.monitor.multivariate import Importance, Separation
 from modelkit.monitor.page import build_page
 from modelkit.monitor.report import build_report
+from modelkit.monitor.service import Latency, ServiceEvidence, ServicePoint
 from modelkit.monitor.timeline import build_point
 from modelkit.monitor.window import Examination
 from tests.unit.monitor.test_monitor_page import CONFIG, END, check, examine
@@ -35,164 +40,105 @@ FULL = replace(
 )
 
 
-@dataclass(frozen=True)
-class Expected:
-    metric: str = "accuracy"
-    value: float = 0.81
-    low: float = 0.79
-    high: float = 0.83
-    reference: float = 0.94
-    rows: int = 500
+EXPECTED = ExpectedQuality(
+    method="CBPE", metric="accuracy", value=0.81, low=0.79, high=0.83, reference=0.94, drop=0.13, p_value=1e-5, rows=500
+)
+CURVE = Reliability(
+    bins=tuple(
+        ReliabilityBin(
+            rows=40,
+            confidence=confidence,
+            right=right,
+            reference_rows=80,
+            reference_confidence=reference,
+            reference_right=reference_right,
+        )
+        for confidence, right, reference, reference_right in (
+            (0.62, 0.50, 0.61, 0.60),
+            (0.78, 0.65, 0.79, 0.80),
+            (0.97, 0.81, 0.96, 0.95),
+        )
+    ),
+    error=0.12,
+    reference_error=0.02,
+    excess=0.1,
+    p_value=1e-4,
+    brier=0.2,
+    reference_brier=0.1,
+    labels=120,
+)
+SEPARATED = Separation(
+    auc=0.83,
+    p_value=1e-9,
+    rows=400,
+    importances=(Importance(HOSTILE, 0.21), Importance("size", 0.02), Importance("age", 0)),
+)
+ATTRIBUTED = AttributionComparison(
+    similarity=0.71,
+    p_value=0.001,
+    rows=200,
+    reference_rows=200,
+    features=(FeatureAttribution("age", 3.0, 1.0), FeatureAttribution(HOSTILE, 1.0, 3.0)),
+)
+COMPARED = Disparity(
+    column="city",
+    metric="statistical parity",
+    value=0.3,
+    limit=0.1,
+    p_value=0.0004,
+    breached=True,
+    groups=(GroupShare("Ulm", 200, 0.6, 0.1), GroupShare(HOSTILE, 190, 0.3, -0.2)),
+)
+FAIR = Fairness((COMPARED,), ())
 
 
-@dataclass(frozen=True)
-class CurveBin:
-    confidence: float
-    right: float
-    reference_confidence: float
-    reference_right: float
-    rows: int = 40
-    reference_rows: int = 80
-
-
-@dataclass(frozen=True)
-class Curve:
-    error: float = 0.12
-    reference_error: float = 0.02
-    labels: int = 120
-    bins: tuple[CurveBin, ...] = (
-        CurveBin(0.62, 0.50, 0.61, 0.60),
-        CurveBin(0.78, 0.65, 0.79, 0.80),
-        CurveBin(0.97, 0.81, 0.96, 0.95),
-    )
-
-
-@dataclass(frozen=True)
-class Importance:
-    feature: str
-    drop: float
-
-
-@dataclass(frozen=True)
-class Separated:
-    auc: float = 0.83
-    p_value: float = 1e-9
-    rows: int = 400
-    importances: tuple[Importance, ...] = (Importance(HOSTILE, 0.21), Importance("size", 0.02), Importance("age", 0.0))
-
-
-@dataclass(frozen=True)
-class Mattering:
-    feature: str
-    reference: float
-    window: float
-
-
-@dataclass(frozen=True)
-class Attributed:
-    similarity: float = 0.71
-    p_value: float = 0.001
-    rows: int = 200
-    reference_rows: int = 200
-    features: tuple[Mattering, ...] = (Mattering("age", 3.0, 1.0), Mattering(HOSTILE, 1.0, 3.0))
-
-
-@dataclass(frozen=True)
-class Group:
-    group: str
-    rows: int
-    value: float
-    difference: float
-
-
-@dataclass(frozen=True)
-class Compared:
-    column: str = "city"
-    metric: str = "statistical parity"
-    value: float = 0.3
-    limit: float = 0.1
-    p_value: float = 0.0004
-    breached: bool = True
-    groups: tuple[Group, ...] = (Group("Ulm", 200, 0.6, 0.1), Group(HOSTILE, 190, 0.3, -0.2))
-
-
-@dataclass(frozen=True)
-class Fair:
-    disparities: tuple[Compared, ...] = (Compared(),)
-    reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Times:
-    p50: float | None
-    p95: float | None
-    p99: float | None
-
-
-@dataclass(frozen=True)
-class Step:
-    start: datetime
-    requests: int
-    errors: int
-    latency: Times
-
-
-@dataclass(frozen=True)
-class Served:
-    codes: Mapping[int, int]
-    series: tuple[Step, ...]
-    requests: int = 1200
-    errors: int = 36
-    error_rate: float = 0.03
-    timed: int = 1164
-    latency: Times = Times(0.012, 0.09, 0.31)
-    per_second: float = 0.33
-    busiest_per_second: float = 1.5
-    busiest: datetime = END - timedelta(minutes=20)
-    step_seconds: float = 300.0
-
-
-def served() -> Served:
+def served() -> ServiceEvidence:
     steps = tuple(
-        Step(
-            END - timedelta(minutes=60 - 5 * index),
-            100 - 90 * (index == 4),
-            3 * (index > 6),
-            Times(0.01, 0.08 + 0.01 * index, 0.2 + 0.01 * index) if index != 4 else Times(None, None, None),
+        ServicePoint(
+            start=END - timedelta(minutes=60 - 5 * index),
+            requests=100 - 90 * (index == 4),
+            errors=3 * (index > 6),
+            latency=Latency(p50=0.01, p95=0.08 + 0.01 * index, p99=0.2 + 0.01 * index)
+            if index != 4
+            else Latency(p50=None, p95=None, p99=None),
         )
         for index in range(12)
     )
-    return Served(codes={200: 1164, 503: 36}, series=steps)
+    return ServiceEvidence(
+        requests=1200,
+        errors=36,
+        error_rate=0.03,
+        p_value=1e-6,
+        codes={200: 1164, 503: 36},
+        timed=1164,
+        latency=Latency(p50=0.012, p95=0.09, p99=0.31),
+        p99_low=0.28,
+        per_second=0.33,
+        busiest_per_second=1.5,
+        busiest=END - timedelta(minutes=20),
+        step_seconds=300.0,
+        series=steps,
+        objects=2,
+        skipped=0,
+    )
 
 
-@dataclass(frozen=True)
-class Examined(Examination):
-    """An examination with all that checks leave behind."""
-
-    expected: Any = None
-    reliability: Any = None
-    separation: Any = None
-    attributions: Any = None
-    fairness: Any = None
-    service: Any = None
-
-
-def examined(**evidence: Any) -> Examined:
+def examined(**evidence: Any) -> Examination:
+    """An examination with what checks leave behind."""
     base = examine(["age", "size"], shift=2.0, classes=[0, 1])
     names = ("MultivariateDrift", "AttributionDrift", "EstimatedQuality", "Calibration", "Fairness", "Service")
     more = tuple(CheckResult(name=name, state="Breached", message="", value=0.2, limit=0.1) for name in names)
     result = replace(base.result, checks=(*base.result.checks, *more))
-    found = {item.name: getattr(base, item.name) for item in fields(base)}
-    return Examined(**{**found, "result": result, **evidence})
+    return replace(base, **{"result": result, **evidence})
 
 
-def full() -> Examined:
+def full() -> Examination:
     return examined(
-        expected=Expected(),
-        reliability=Curve(),
-        separation=Separated(),
-        attributions=Attributed(),
-        fairness=Fair(),
+        expected=EXPECTED,
+        reliability=CURVE,
+        separation=SEPARATED,
+        attributions=ATTRIBUTED,
+        fairness=FAIR,
         service=served(),
     )
 
@@ -200,11 +146,11 @@ def full() -> Examined:
 @pytest.mark.parametrize(
     ("name", "found", "parts"),
     [
-        ("expected", Expected(), ["accuracy, without labels", "estimated for 500 rows", "0.79 to 0.83"]),
-        ("reliability", Curve(), ["Calibration", "error 0.12 on 120 labels, 0.02 on", "97 %", "81 %"]),
-        ("separation", Separated(), ["All features together", "of 0.83 (0.5: not at all, limit 0.6)", "0.21"]),
-        ("attributions", Attributed(), ["What the answers are made of", "order 0.71, at least 0.9", "75 %", "25 %"]),
-        ("fairness", Fair(), ["city", "statistical parity: difference 0.3, limit 0.1", "Ulm", "190", "-0.2"]),
+        ("expected", EXPECTED, ["accuracy, without labels", "estimated for 500 rows", "0.79 to 0.83"]),
+        ("reliability", CURVE, ["Calibration", "error 0.12 on 120 labels, 0.02 on", "97 %", "81 %"]),
+        ("separation", SEPARATED, ["All features together", "of 0.83 (0.5: not at all, limit 0.6)", "0.21"]),
+        ("attributions", ATTRIBUTED, ["What the answers are made of", "order 0.71, at least 0.9", "75 %", "25 %"]),
+        ("fairness", FAIR, ["city", "statistical parity: difference 0.3, limit 0.1", "Ulm", "190", "-0.2"]),
         ("service", served(), ["36, 3 % of the requests", "p50 12 ms, p95 90 ms, p99 310 ms", "at most 250 ms", "503"]),
     ],
 )
@@ -244,22 +190,22 @@ def test_a_part_that_is_not_configured_is_not_drawn() -> None:
 
 
 def test_a_service_without_a_request_and_groups_that_were_too_small_draw_nothing() -> None:
-    nothing = examined(service=replace(served(), requests=0, series=()), fairness=Fair(disparities=()))
+    nothing = examined(service=replace(served(), requests=0, busiest=None, series=()), fairness=Fairness((), ()))
     page = build_page(FULL, nothing)
     assert b"<h2>Service</h2>" not in page
     assert b"<h2>Groups</h2>" not in page
 
 
 def test_many_groups_are_told_by_their_extremes() -> None:
-    groups = tuple(Group(f"group {index:02d}", 50, 1 - index / 100, 0.0) for index in range(60))
-    text = check(build_page(FULL, examined(fairness=Fair((replace(Compared(), groups=groups),))))).text
+    groups = tuple(GroupShare(f"group {index:02d}", 50, 1 - index / 100, 0.0) for index in range(60))
+    text = check(build_page(FULL, examined(fairness=Fairness((replace(COMPARED, groups=groups),), ())))).text
     assert "group 00" in text
     assert "group 59" in text
     assert "group 30" not in text
 
 
 def test_the_timeline_remembers_what_was_to_be_expected() -> None:
-    assert build_point(examined(expected=Expected())).estimated == 0.81
+    assert build_point(examined(expected=EXPECTED)).estimated == 0.81
     assert build_point(examined()).estimated is None
 
 

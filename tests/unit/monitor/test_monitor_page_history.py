@@ -188,7 +188,7 @@ def test_the_report_for_programs_has_the_same() -> None:
         "quality": 0.5,
     }
     assert report["decided"]["retrain"]["reason"] == "2 of 3 age"
-    assert report["decided"]["requestTimes"] == ["2026-02-28T06:00:00Z", "2026-03-01T03:00:00Z"]
+    assert report["decided"]["requests"] == ["2026-02-28T06:00:00Z", "2026-03-01T03:00:00Z"]
     assert [found["type"] for found in report["decided"]["conditions"]] == ["Healthy", "Retraining"]
     assert report["limits"]["drift"]["falseDiscoveryRate"] == 0.01
     assert report["limits"]["quality"]["maxDrop"] == 0.05

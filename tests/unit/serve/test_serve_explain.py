@@ -20,10 +20,10 @@ from sklearn.preprocessing import StandardScaler
 from modelkit.artifact.signature import InputColumn, OutputColumn, Signature
 from modelkit.contract.config import LimitsConfig
 from modelkit.contract.files import SAMPLES
+from modelkit.evaluate.shares import MOST_EXACT
 from modelkit.serve import explainer as module
 from modelkit.serve.batch import Batch, Features, build_batch
 from modelkit.serve.errors import InferenceTimeoutError, ModelUnusableError, UnprocessableRequestError
-from modelkit.serve.explain_values import MOST_EXACT
 from modelkit.serve.explainer import BACKGROUND, Explainer, open_explainer
 from modelkit.serve.model import Answer
 from tests.unit.serve.conftest import Serve

@@ -34,6 +34,7 @@ FILES = {
     "model.onnx",
     "model.skops",
     "profile.json",
+    "reference.arrow",
     "samples.json",
     "signature.json",
     "source.json",

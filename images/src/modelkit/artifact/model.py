@@ -89,7 +89,9 @@ def onnx_answers(
 
     Raises ArtifactError when the model doesn't take the rows.
     """
-    feeds = onnx_feeds(layout, inputs, rows)
+    # An ONNX model may have dropped inputs that it doesn't use, such as a column that no tree splits on.
+    used = {entry.name for entry in session.get_inputs()}
+    feeds = {name: values for name, values in onnx_feeds(layout, inputs, rows).items() if name in used}
     names = [layout.label_output]
     if layout.probability_output is not None:
         names.append(layout.probability_output)

@@ -11,6 +11,8 @@ Layout below the store's root::
                                                   over while the hour lasts; another start is another container
     captures/<namespace>/<deployment>/requests/<hour>/sketch-<digest>-<profile hash>-<segments>.arrow
                                                   hashes of rows, to count those that repeat others
+    captures/<namespace>/<deployment>/requests/<hour>/sample-<digest>-<segments>.arrow
+                                                  some of the hour's rows, the same whoever draws them
     summaries/<namespace>/<deployment>/<digest>/<profile hash>/<hour>.json
                                                   counts of an hour that is over; they outlive its captures
     reports/<namespace>/<monitor>/<window end>/   report.json and report.html
@@ -31,6 +33,8 @@ IMPORTANCE = "importance.json"
 EXPLANATION = "explanation.json"
 """Partial dependence, and SHAP values on request."""
 SAMPLES = "samples.json"
+REFERENCE = "reference.arrow"
+"""Inputs of some rows of the test part, which a monitor compares rows of a window with."""
 CARD = "card.md"
 CARD_HTML = "card.html"
 """The model card with pictures: one file without scripts and without addresses."""
@@ -105,6 +109,11 @@ def answers_path(folder: str, digest: str, profile_hash: str, segments: int, num
 def sketch_path(folder: str, digest: str, profile_hash: str, segments: int) -> str:
     """Hashes of the same rows; they lie and go there, too."""
     return f"{folder}/sketch-{short_digest(digest)}-{profile_hash}-{segments}.arrow"
+
+
+def sample_path(folder: str, digest: str, segments: int) -> str:
+    """Some of an hour's rows that the version with `digest` answered; it lies and goes there, too."""
+    return f"{folder}/sample-{short_digest(digest)}-{segments}.arrow"
 
 
 def summaries_directory(namespace: str, deployment: str, digest: str, profile_hash: str) -> str:

@@ -123,6 +123,7 @@ def read_window_end(environ: Mapping[str, str]) -> datetime:
 def monitor(config: MonitorConfig, environ: Mapping[str, str], now: datetime) -> Look:
     """Look at the window that ends at `now`, write its report, then its entry in the status, and tell whoever wants to
     be told. Raises ModelKitError."""
+    from modelkit.monitor.explaining import read_own_rows
     from modelkit.monitor.gathering import gather_window
     from modelkit.monitor.page import build_page
     from modelkit.monitor.reference import read_reference
@@ -136,7 +137,8 @@ def monitor(config: MonitorConfig, environ: Mapping[str, str], now: datetime) ->
     reference = read_reference(store, config.version)
     start, end = window_bounds(config, now)
     gathered = gather_window(store, config, reference, (start, end), datetime.now(UTC))
-    examination = examine_window(config, reference, gathered, (start, end))
+    own = read_own_rows(store, config, reference)
+    examination = examine_window(config, reference, gathered, (start, end), own)
     history = read_history(status.read(), end)
     folder = report_directory(config.namespace, config.name, end)
     # The report first: a window in the status must not refer to nothing.

@@ -1,7 +1,8 @@
 """Finished hours in the store: their summaries, and the answers that later feedback may ask for.
 
-A summary is counts. The answers (keys and what the model said, no features) and the hashes of whole rows lie beside the
-segments that they were made of, so that whoever removes an hour's captures removes them, too.
+A summary is counts. The answers (keys and what the model said, no features), the hashes of whole rows and, where one is
+wanted, a sample of the rows lie beside the segments that they were made of, so that whoever removes an hour's captures
+removes them, too.
 """
 
 import json
@@ -14,12 +15,13 @@ from io import BytesIO
 import pyarrow as pa
 
 from modelkit.contract.codec import ContractError
-from modelkit.contract.files import answers_path, sketch_path, summaries_directory
+from modelkit.contract.files import answers_path, sample_path, sketch_path, summaries_directory
 from modelkit.errors import ModelKitError, StoreObjectNotFoundError
 from modelkit.monitor.duplicates import RowSketch, sketch_from_bytes, sketch_to_bytes
 from modelkit.monitor.hours import Source
 from modelkit.monitor.labels import ANSWERS
 from modelkit.monitor.reference import Reference
+from modelkit.monitor.sample import RowSample, SampleError, dump_rows, load_rows
 from modelkit.monitor.summary import Summary, SummaryError, summary_from_plain, summary_to_plain
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class StoredHour:
     segments: int
     answers: int
     """Files of answers."""
+    sample: int = 0
+    """Up to how many rows the stored sample holds; 0: there is none."""
 
 
 class Archive:
@@ -66,9 +70,8 @@ class Archive:
                 return None
             summary = summary_from_plain(plain["summary"], self._source.reference)
             segments = int(plain["segments"])
-            return StoredHour(
-                replace(summary, sketch=self._read_sketch(hour, segments)), segments, int(plain["answers"])
-            )
+            whole = replace(summary, sketch=self._read_sketch(hour, segments))
+            return StoredHour(whole, segments, int(plain["answers"]), int(plain["sample"]))
         except StoreObjectNotFoundError:
             return None
         except (ContractError, SummaryError, ValueError, KeyError, TypeError) as exc:
@@ -76,12 +79,13 @@ class Archive:
             return None
 
     def write(self, hour: str, stored: StoredHour) -> None:
-        """Store a summary, after its answers and the sketch of its rows."""
+        """Store a summary, after its answers, its sample and the sketch of its rows."""
         self._source.store.write(self._sketch_path(hour, stored.segments), sketch_to_bytes(stored.summary.sketch))
         plain = {
             "format": FORMAT,
             "segments": stored.segments,
             "answers": stored.answers,
+            "sample": stored.sample,
             "summary": summary_to_plain(stored.summary),
         }
         self._source.store.write(self._path(hour), json.dumps(plain, separators=(",", ":")).encode())
@@ -97,6 +101,23 @@ class Archive:
             if table.schema != ANSWERS:
                 raise AnswersError(f"the answers {path} have other columns than this release writes")
             yield table
+
+    def read_sample(self, hour: str, stored: StoredHour) -> pa.Table:
+        """Rows of `hour` for `RowSample.merge`; raises SampleError."""
+        path = self._sample_path(hour, stored.segments)
+        try:
+            return load_rows(self._source.store.read(path), self._source.reference.features)
+        except StoreObjectNotFoundError as exc:
+            raise SampleError(f"the sample {path} is gone") from exc
+        except SampleError as exc:
+            raise SampleError(f"the sample {path} can't be read: {exc}") from exc
+
+    def write_sample(self, hour: str, segments: int, sample: RowSample) -> None:
+        """Store an hour's sample; raises StoreError."""
+        self._source.store.write(self._sample_path(hour, segments), dump_rows(sample))
+
+    def _sample_path(self, hour: str, segments: int) -> str:
+        return sample_path(self._folder(hour), self._source.digest, segments)
 
     def answers_path(self, hour: str, segments: int, number: int) -> str:
         """See `contract.files`."""

@@ -1,7 +1,8 @@
 """What a window needs of the store: counts and labelled rows, reading as little as possible.
 
-An hour that is over is read once: its summary and its answers are stored (`archive`). A later window merges the stored
-summaries, and reads the segments of the hours that have none and of those at its ends that aren't wholly in it.
+An hour that is over is read once: its summary and its answers are stored (`archive`), and a sample of its rows where a
+configured check needs one. A later window merges what is stored, and reads the segments of the hours of which nothing
+is and of those at its ends that aren't wholly in it.
 
 A writer that couldn't reach the store may bring a segment late. A summary tells of how many segments it was made: when
 there are more by now the hour is read again. When there are fewer (the retention removed them) it still counts.
@@ -10,6 +11,7 @@ there are more by now the hour is read again. When there are fewer (the retentio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -22,6 +24,7 @@ from modelkit.monitor.hours import HOUR, Source, summarise_hour
 from modelkit.monitor.labels import Feedback, Join
 from modelkit.monitor.minutes import gather_requests
 from modelkit.monitor.reference import Reference
+from modelkit.monitor.sample import RowSample, SampleError, open_sample
 from modelkit.monitor.summary import Summary, empty_summary
 from modelkit.monitor.window import Gathered
 from modelkit.store.store import Store, StoredObject
@@ -47,7 +50,8 @@ def gather_window(store: Store, config: MonitorConfig, reference: Reference, bou
         source = Source(store, config.namespace, config.deployment, config.version.digest, reference, pool, columns)
         feedback, skipped = _read_feedback(source, (bounds[0] - HOUR, now + HOUR))
         join = Join(feedback)
-        summary = _summarise(source, join, bounds, now).skip(skipped)
+        sample = open_sample(config, reference.features)
+        summary = _summarise(source, Collected(join, sample), bounds, now).skip(skipped)
         labelled = join.select(reference)
         service = None
         if config.service is not None:
@@ -55,7 +59,15 @@ def gather_window(store: Store, config: MonitorConfig, reference: Reference, bou
     if summary.skipped_segments:
         found = {"deployment": config.deployment, "segments": summary.skipped_segments}
         logger.warning("skipped damaged capture segments", extra=found)
-    return Gathered(summary, labelled, service)
+    return Gathered(summary, labelled, service, None if sample is None else sample.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What is kept of the window's rows beside their counts."""
+
+    join: Join
+    sample: RowSample | None
 
 
 def _read_feedback(source: Source, bounds: Bounds) -> tuple[Feedback, int]:
@@ -71,8 +83,8 @@ def _read_feedback(source: Source, bounds: Bounds) -> tuple[Feedback, int]:
     return feedback, skipped
 
 
-def _summarise(source: Source, join: Join, bounds: Bounds, now: datetime) -> Summary:
-    """All hours of the window, oldest first; `join` gets their answers."""
+def _summarise(source: Source, collected: Collected, bounds: Bounds, now: datetime) -> Summary:
+    """All hours of the window, oldest first."""
     archive, summary = Archive(source), empty_summary(source.reference)
     listed = _list_hours(source, bounds)
     hour = bounds[0].astimezone(UTC).replace(minute=0, second=0, microsecond=0)
@@ -80,9 +92,9 @@ def _summarise(source: Source, join: Join, bounds: Bounds, now: datetime) -> Sum
         part, name = (max(hour, bounds[0]), min(hour + HOUR, bounds[1])), capture_hour(hour)
         segments = listed.get(name, [])
         if part == (hour, hour + HOUR) and hour + HOUR + SLACK <= now:
-            summary = summary.merge(_summarise_finished(source, archive, join, part, segments))
+            summary = summary.merge(_summarise_finished(source, archive, collected, part, segments))
         elif segments:
-            summary = summary.merge(summarise_hour(source, segments, part, join.add))
+            summary = summary.merge(summarise_hour(source, segments, part, collected.join.add, collected.sample))
         hour += HOUR
     return summary
 
@@ -97,33 +109,52 @@ def _list_hours(source: Source, bounds: Bounds) -> Mapping[str, list[StoredObjec
 
 
 def _summarise_finished(
-    source: Source, archive: Archive, join: Join, bounds: Bounds, segments: Sequence[StoredObject]
+    source: Source, archive: Archive, collected: Collected, bounds: Bounds, segments: Sequence[StoredObject]
 ) -> Summary:
     """One whole hour, from what is stored of it where that is possible, else from its segments."""
     name = capture_hour(bounds[0])
     stored = archive.read(name)
     if stored is not None and stored.segments >= len(segments):
         try:
-            if join.is_needed:
-                for answers in archive.read_answers(name, stored):
-                    join.add(answers)
+            _collect(archive, collected, name, stored)
             return stored.summary
-        except AnswersError as exc:
-            if not segments:
-                # The retention took them together: the counts are what is left.
+        except (AnswersError, SampleError) as exc:
+            if not segments or (isinstance(exc, SampleError) and stored.segments > len(segments)):
+                # The retention took them together, or begins to: the counts are what is left.
                 return stored.summary
             logger.warning("an hour is read again", extra={"hour": name, "cause": str(exc)})
     if not segments:
         return empty_summary(source.reference)
-    return _store_hour(source, archive, join, bounds, segments)
+    return _store_hour(source, archive, collected, bounds, segments, 0 if stored is None else stored.sample)
+
+
+def _collect(archive: Archive, collected: Collected, name: str, stored: StoredHour) -> None:
+    """Answers and sample of a stored hour, as far as they are needed; raises AnswersError or SampleError."""
+    if collected.join.is_needed:
+        for answers in archive.read_answers(name, stored):
+            collected.join.add(answers)
+    if collected.sample is None or not stored.summary.rows:
+        return
+    if stored.sample:
+        collected.sample.merge(archive.read_sample(name, stored))
+    if stored.sample < min(collected.sample.limit, stored.summary.rows):
+        raise SampleError(f"its sample has at most {stored.sample} rows; {collected.sample.limit} are wanted")
 
 
 def _store_hour(
-    source: Source, archive: Archive, join: Join, bounds: Bounds, segments: Sequence[StoredObject]
+    source: Source,
+    archive: Archive,
+    collected: Collected,
+    bounds: Bounds,
+    segments: Sequence[StoredObject],
+    sampled: int,
 ) -> Summary:
-    """Read a whole hour and store what came of it."""
+    """Read a whole hour and store what came of it; `sampled` is how many rows its last sample had at most."""
     name = capture_hour(bounds[0])
     writer = AnswersWriter(source, archive, name, len(segments))
+    # Another monitor of the deployment may want more rows, or any at all.
+    limit = max(sampled, 0 if collected.sample is None else collected.sample.limit)
+    sample = RowSample(source.reference.features, limit) if limit else None
     storing = True
 
     def attempt(write: Callable[[], None]) -> None:
@@ -137,10 +168,15 @@ def _store_hour(
             logger.warning("an hour's summary can't be stored", extra={"hour": name, "error": str(exc)})
 
     def take(answers: pa.Table) -> None:
-        join.add(answers)
+        collected.join.add(answers)
         attempt(lambda: writer.add(answers))
 
-    summary = summarise_hour(source, segments, bounds, take)
+    summary = summarise_hour(source, segments, bounds, take, sample)
     attempt(writer.flush)
-    attempt(lambda: archive.write(name, StoredHour(summary, len(segments), writer.files)))
+    if sample is not None:
+        rows = sample
+        attempt(lambda: archive.write_sample(name, len(segments), rows))
+        if collected.sample is not None:
+            collected.sample.merge(rows.to_table())
+    attempt(lambda: archive.write(name, StoredHour(summary, len(segments), writer.files, limit)))
     return summary

@@ -93,7 +93,7 @@ def read_history(status: Mapping[str, Any], end: datetime) -> History:
     windows = [window for window in map(_read_window, _list(status, "windows")) if window and window.end < end]
     points = [point for point in map(_read_point, _list(status, "timeline")) if point and point.end < end]
     conditions = [(str(item.get("type")), _read_condition(item)) for item in _list(status, "conditions")]
-    times = [_time(text) for text in _items(status, "requestTimes")]
+    times = [_time(mark.get("time")) for mark in _list(status, "requests")]
     return History(
         windows=tuple(sorted(windows, key=lambda window: window.end)),
         points=tuple(sorted(points, key=lambda point: point.end)),

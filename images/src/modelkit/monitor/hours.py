@@ -1,7 +1,7 @@
 """One hour of captured requests, folded into a summary as it is read.
 
-Memory: some groups of segments, eight bytes for each row of the hour (to count a repeated row once), and what the
-caller makes of the answers. Segments come in the order in which they were written.
+Memory: some groups of segments, eight bytes for each row of the hour (to count a repeated row once), a sample of rows
+where one is wanted, and what the caller makes of the answers. Segments come in the order in which they were written.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +19,7 @@ from modelkit.monitor.counts import count_rows
 from modelkit.monitor.groups import assign_groups
 from modelkit.monitor.labels import Keys, build_answers, row_keys
 from modelkit.monitor.reference import Reference
+from modelkit.monitor.sample import RowSample
 from modelkit.monitor.summary import Summary, empty_summary
 from modelkit.store.store import Store, StoredObject
 from modelkit.store.tables import FEATURE, REQUEST, Stream, in_window, stream_segments
@@ -49,9 +50,13 @@ class Source:
 
 
 def summarise_hour(
-    source: Source, segments: Sequence[StoredObject], bounds: tuple[datetime, datetime], take: Take
+    source: Source,
+    segments: Sequence[StoredObject],
+    bounds: tuple[datetime, datetime],
+    take: Take,
+    sample: RowSample | None = None,
 ) -> Summary:
-    """Count the rows of an hour's `segments` that were answered in `bounds`; `take` gets their answers.
+    """Count the rows of an hour's `segments` that were answered in `bounds`; `take` gets their answers, `sample` all.
 
     Of a repeated (id, row) the first counts: the oldest, unless two pods answered it within the time that a segment
     waits to be written. Raises StoreError.
@@ -62,7 +67,10 @@ def summarise_hour(
     for group in stream_segments(source.requests, written, keep, source.pool):
         for features, meta, keys in _split(group.tables, seen):
             groups = assign_groups(source.reference, source.columns, features)
-            summary = summary.merge(count_rows(source.reference, features, meta, groups))
+            counted = count_rows(source.reference, features, meta, groups)
+            summary = summary.merge(counted)
+            if sample is not None:
+                sample.add(keys, features, counted.redacted)
             take(build_answers(source.reference, keys, meta, tuple(groups[name] for name in source.columns)))
         summary = summary.skip(group.skipped)
     return summary

@@ -1,11 +1,11 @@
 """Sections of report.html about single checks: a picture and the numbers of what each has measured."""
 
 from html import escape
-from typing import Any
 
 from modelkit.monitor.bins import Bin
 from modelkit.monitor.charts import Compared, draw_distribution, draw_quality
 from modelkit.monitor.charts_evidence import Bar, CurvePoint, draw_bars, draw_reliability
+from modelkit.monitor.fairness import Disparity
 from modelkit.monitor.page_parts import (
     Header,
     View,
@@ -50,16 +50,11 @@ def together(view: View) -> str:
 
 def fairness(view: View) -> str:
     """The groups of each column, worst difference first."""
-    found = _evidence(view, "fairness")
+    found = view.examination.fairness
     if found is None or not found.disparities:
         return ""
     figures = (_disparity(disparity) for disparity in found.disparities[:MAX_DISPARITIES])
     return build_figures(figures)
-
-
-def _evidence(view: View, name: str) -> Any:
-    """What a check has left in the examination; None where it wasn't looked at."""
-    return getattr(view.examination, name, None)
 
 
 def _is_breached(view: View, name: str) -> bool:
@@ -77,7 +72,7 @@ def _labelled_quality(view: View) -> str:
 
 
 def _estimated_quality(view: View) -> str:
-    found, config = _evidence(view, "expected"), view.config.estimated_quality
+    found, config = view.examination.expected, view.config.estimated_quality
     if found is None or config is None:
         return ""
     breached = _is_breached(view, "EstimatedQuality")
@@ -100,7 +95,7 @@ def _interval_table(found: Compared) -> str:
 
 
 def _calibration(view: View) -> str:
-    found, config = _evidence(view, "reliability"), view.config.calibration
+    found, config = view.examination.reliability, view.config.calibration
     if found is None or config is None or not found.bins:
         return ""
     note = (
@@ -131,7 +126,7 @@ def _calibration(view: View) -> str:
 
 
 def _multivariate(view: View) -> str:
-    found, config = _evidence(view, "separation"), view.config.multivariate
+    found, config = view.examination.separation, view.config.multivariate
     if found is None or config is None:
         return ""
     breached = _is_breached(view, "MultivariateDrift")
@@ -151,7 +146,7 @@ def _multivariate(view: View) -> str:
 
 
 def _attribution(view: View) -> str:
-    found, config = _evidence(view, "attributions"), view.config.attribution
+    found, config = view.examination.attributions, view.config.attribution
     if found is None or config is None:
         return ""
     note = (
@@ -171,7 +166,7 @@ def _attribution(view: View) -> str:
     return build_figure("What the answers are made of", note, chart + legend, numbers)
 
 
-def _disparity(found: Any) -> str:
+def _disparity(found: Disparity) -> str:
     groups = list(found.groups)
     if len(groups) > MAX_GROUPS:
         groups = groups[: MAX_GROUPS // 2] + groups[-MAX_GROUPS // 2 :]

@@ -255,7 +255,11 @@ def _requests(view: View) -> Iterable[tuple[str, str]]:
         rows = ""
         if retrain.since and retrain.until:
             rows = f" It learns from rows of {show_time(retrain.since)} to {show_time(retrain.until)} UTC"
-            rows += {"Append": ", added to its own source.", "Window": " only."}.get(retrain.policy, ".")
+            rows += {
+                "Append": ", added to its own source.",
+                "Replace": ", in place of as many rows of its own source.",
+                "Window": " only.",
+            }.get(retrain.policy, ".")
         yield (
             "Last retrain",
             f'asked for at {show_time(retrain.time)} UTC.{rows}<p class="soft">{escape(retrain.reason)}</p>',

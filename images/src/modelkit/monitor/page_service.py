@@ -23,8 +23,8 @@ PERCENTILES: tuple[tuple[str, Literal["", "est", "third"]], ...] = (("p99", ""),
 
 def service(view: View) -> str:
     """Errors, times and load of the window; "" where nobody asks for it, or no server told anything."""
-    found, config = getattr(view.examination, "service", None), view.config.service
-    if found is None or config is None or not found.requests:
+    found, config = view.examination.service, view.config.service
+    if found is None or config is None or found.busiest is None:
         return ""
     facts = [
         (

@@ -6,7 +6,7 @@ Its fields are told in docs/monitoring/report.md.
 import json
 from typing import Any
 
-from modelkit.contract.codec import format_time, to_plain
+from modelkit.contract.codec import to_plain
 from modelkit.contract.monitoring import MonitorConfig
 from modelkit.monitor.bins import Bin, describe_bins, describe_counts
 from modelkit.monitor.counts import Column
@@ -69,11 +69,10 @@ def build_report(config: MonitorConfig, examination: Examination, history: Histo
         "skippedSegments": examination.skipped_segments,
         "redactedFeatures": list(examination.redacted),
         "quality": _quality(examination),
-        "service": _service(examination),
         "features": [_describe(column, drifts.get(column.name), min_bin_rows) for column in counts.features],
         "outputs": [_describe(column, drifts.get(column.name), min_bin_rows, True) for column in counts.outputs],
         "evidence": {
-            part: _camel_keys(to_plain(getattr(examination, attribute, None))) for part, attribute in _EVIDENCE.items()
+            part: _camel_keys(to_plain(getattr(examination, attribute))) for part, attribute in _EVIDENCE.items()
         },
         "timeline": [to_plain(point) for point in (*history.points, build_point(examination))],
         "decided": _decided(history),
@@ -99,7 +98,7 @@ def _decided(history: History) -> dict[str, Any]:
         "conditions": [{"type": kind, **to_plain(found)} for kind, found in history.conditions.items()],
         "retrain": None if history.retrain is None else to_plain(history.retrain),
         "retrains": history.retrains,
-        "requestTimes": [to_plain(time) for time in history.request_times],
+        "requests": [to_plain(time) for time in history.request_times],
         "rollback": None if history.rollback is None else to_plain(history.rollback),
     }
 
@@ -117,34 +116,6 @@ def _quality(examination: Examination) -> dict[str, Any] | None:
         "drop": estimate.drop,
         "pValue": estimate.p_value,
         "labels": estimate.labels,
-    }
-
-
-def _service(examination: Examination) -> dict[str, Any] | None:
-    evidence = examination.service
-    if evidence is None:
-        return None
-    return {
-        "requests": evidence.requests,
-        "errors": evidence.errors,
-        "errorRate": evidence.error_rate,
-        "pValue": evidence.p_value,
-        "codes": {str(status): count for status, count in evidence.codes.items()},
-        "latencySeconds": to_plain(evidence.latency) | {"p99Low": evidence.p99_low},
-        "perSecond": evidence.per_second,
-        "busiestPerSecond": evidence.busiest_per_second,
-        "busiest": None if evidence.busiest is None else format_time(evidence.busiest),
-        "stepSeconds": evidence.step_seconds,
-        "series": [
-            {
-                "start": format_time(point.start),
-                "requests": point.requests,
-                "errors": point.errors,
-                "latencySeconds": to_plain(point.latency),
-            }
-            for point in evidence.series
-        ],
-        "skippedObjects": evidence.skipped,
     }
 
 

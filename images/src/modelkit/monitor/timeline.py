@@ -8,8 +8,7 @@ from modelkit.monitor.wording import MAX_NAME, overall_state, shorten
 
 def build_point(examination: Examination) -> TimelinePoint:
     """The point of this window; what couldn't be said is None."""
-    result, estimate = examination.result, examination.estimate
-    expected = getattr(examination, "expected", None)
+    result, estimate, expected = examination.result, examination.estimate, examination.expected
     worst = next(iter(rank(examination.drifts)), None)
     return TimelinePoint(
         end=result.end,

@@ -4,20 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import pyarrow as pa
+
 from modelkit.contract.files import REPORT_HTML, report_directory
 from modelkit.contract.monitoring import MonitorConfig
 from modelkit.contract.result import CHECKS, CheckResult, WindowResult
 from modelkit.evaluate.answers import CLASSIFICATION
+from modelkit.monitor.attribution import AttributionComparison
 from modelkit.monitor.calibration import Reliability, check_calibration, measure_reliability
 from modelkit.monitor.counts import Counts, build_counts
 from modelkit.monitor.data_quality import Duplicates, Problem, check_data_quality, find_duplicates, find_problems
 from modelkit.monitor.drift import ColumnDrift, check_drift, check_prediction_drift, compare_columns
 from modelkit.monitor.estimated import ExpectedQuality, check_estimated_quality, estimate_expected
+from modelkit.monitor.explaining import OwnRows
 from modelkit.monitor.fairness import Fairness, check_fairness, measure_fairness
 from modelkit.monitor.labels import Labelled
 from modelkit.monitor.minutes import RequestCounts
+from modelkit.monitor.multivariate import Separation
 from modelkit.monitor.quality import Estimate, check_quality, estimate_quality
 from modelkit.monitor.reference import Reference
+from modelkit.monitor.row_checks import examine_rows
 from modelkit.monitor.service import ServiceEvidence, check_service, measure_service
 from modelkit.monitor.summary import Summary
 from modelkit.monitor.wording import fit_status, mention_redacted, mention_skipped
@@ -31,6 +37,8 @@ class Gathered:
     labelled: Labelled
     service: RequestCounts | None = None
     """What servers told of their requests; None where nobody asks for it."""
+    sample: pa.Table | None = None
+    """Some of the rows as the model sees them, without redacted columns; None when no check needs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,10 @@ class Examination:
     """None where it isn't asked for."""
     service: ServiceEvidence | None = None
     """None where it isn't asked for."""
+    separation: Separation | None = None
+    """Of the window's rows from the version's own; None where that isn't configured or can't be said."""
+    attributions: AttributionComparison | None = None
+    """None where it isn't asked for or can't be said."""
 
 
 def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datetime]:
@@ -68,9 +80,13 @@ def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datet
 
 
 def examine_window(
-    config: MonitorConfig, reference: Reference, gathered: Gathered, bounds: tuple[datetime, datetime]
+    config: MonitorConfig,
+    reference: Reference,
+    gathered: Gathered,
+    bounds: tuple[datetime, datetime],
+    own: OwnRows = OwnRows(),  # noqa: B008 - frozen
 ) -> Examination:
-    """Run every check on the counts and the labelled rows of [start, end).
+    """Run every check on the counts, the labelled rows and the sampled rows of [start, end).
 
     A feature that some rows hold as a hash or not at all is in no check: it would look missing or changed.
     """
@@ -90,6 +106,7 @@ def examine_window(
     service, service_check = _examine_service(config, gathered.service, summary.rows)
     features, rows = len(counts.features), counts.rows
     quality_of_data = check_data_quality(problems, duplicates, features, rows, config.data_quality, config.min_rows)
+    found = examine_rows(config, reference, gathered.sample, redacted, own)
     checks = (
         mention_redacted(mention_skipped(quality_of_data, summary.skipped_segments), len(redacted)),
         mention_redacted(check_drift(drifts, features, rows, config.drift, config.min_rows), len(redacted)),
@@ -99,6 +116,7 @@ def examine_window(
         reliability_check,
         fairness_check,
         service_check,
+        *found.checks,
     )
     return Examination(
         result=_build_result(config, bounds, rows, labelled, [check for check in checks if check is not None]),
@@ -114,6 +132,8 @@ def examine_window(
         service=service,
         skipped_segments=summary.skipped_segments,
         redacted=redacted,
+        separation=found.separation,
+        attributions=found.attributions,
     )
 
 

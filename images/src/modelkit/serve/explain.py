@@ -6,7 +6,7 @@
     {"id", "model", "version", "method": "Exact", "explains": "Probability", "explanations": [
         {"prediction": 1, "probability": 0.97, "base": 0.6, "contributions": {"a": 0.3, "b": 0.07}}, …]}
 
-Contributions are Shapley values (see explain_values) against the version's own samples, up to 20 rows that it was
+Contributions are Shapley values (see evaluate.shares) against the version's own samples, up to 20 rows that it was
 evaluated on: `base` is the mean answer to them, and `base` plus all contributions is the answer to the row. The answer
 that is explained is the predicted class's probability; 1 for the predicted label against 0 for any other where the
 model has no probabilities (then there is no field `probability`); the predicted number for a regression.

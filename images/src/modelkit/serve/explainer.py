@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from modelkit.artifact.signature import Signature
 from modelkit.contract.files import SAMPLES
+from modelkit.evaluate.shares import Masks, count_sets, is_exact, share_out
 from modelkit.serve.batch import Batch, Column, Features
 from modelkit.serve.errors import InferenceTimeoutError, ModelUnusableError, RequestError, UnprocessableRequestError
-from modelkit.serve.explain_values import Masks, count_sets, is_exact, share_out
 from modelkit.serve.model import Answer, Model
 from modelkit.serve.plain import parse_rows
 

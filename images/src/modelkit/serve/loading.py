@@ -10,6 +10,7 @@ from modelkit.contract.files import (
     FEEDBACK_STREAM,
     MODEL_ONNX,
     MODEL_SKOPS,
+    REFERENCE,
     REQUESTS_STREAM,
     SERVICE_STREAM,
     SIGNATURE,
@@ -72,13 +73,13 @@ def load_version(settings: Settings, store: Store, threads: int) -> LoadedVersio
     target = settings.work / config.version.digest.removeprefix("sha256:")
     remote, explainer = None, None
     if config.runtime is not None:
-        directory = fetch_version(store, config.version, target, without=(MODEL_ONNX, MODEL_SKOPS))
+        directory = fetch_version(store, config.version, target, without=(MODEL_ONNX, MODEL_SKOPS, REFERENCE))
         signature = load_signature((directory / SIGNATURE).read_bytes())
         remote = open_remote(config, config.runtime, signature, directory)
         model: Model = remote.model
         cost = remote.cost
     else:
-        directory = fetch_version(store, config.version, target)
+        directory = fetch_version(store, config.version, target, without=(REFERENCE,))
         signature = load_signature((directory / SIGNATURE).read_bytes())
         _refuse_without_model(directory, signature)
         with loading_deadline(settings.load_seconds, settings.termination_log):

@@ -13,6 +13,7 @@ from modelkit.artifact.model import StoredModel
 from modelkit.artifact.signature import InputColumn, Signature
 from modelkit.artifact.version import ArtifactError, fetch_version
 from modelkit.contract.config import TrainerConfig, VersionRef
+from modelkit.contract.files import REFERENCE
 from modelkit.contract.result import ChampionResult
 from modelkit.data.columns import as_array, to_rows
 from modelkit.data.kinds import DATETIME, TEXT
@@ -36,7 +37,7 @@ def answer_as_champion(
     when the store can't be read.
     """
     with tempfile.TemporaryDirectory(prefix="champion-") as folder:
-        model = StoredModel.open(fetch_version(store, champion, Path(folder)))
+        model = StoredModel.open(fetch_version(store, champion, Path(folder), without=(REFERENCE,)))
         _check_fit(model.signature, frame, columns, new)
         rows = as_array(to_rows(frame, model.signature.inputs))
         predictions, probabilities = model.answer(rows)

@@ -29,6 +29,7 @@ from modelkit.train.finished import Finished
 from modelkit.train.learning import measure_learning
 from modelkit.train.page import build_page
 from modelkit.train.pictures import draw_pictures
+from modelkit.train.reference import draw_reference
 
 _SAMPLES = 20
 _CONFIDENCE = 0.95
@@ -39,10 +40,12 @@ def build_files(run: Finished, jobs: int | None = None) -> dict[str, bytes]:
     importance = measure_importance(run, jobs or 1) if run.is_runnable else []
     metrics = describe_metrics(run) | describe_learning(run, jobs)
     explanation = build_explanation(run, importance) if run.is_runnable else None
+    profile = describe_rows(run)
     built = {
         files.SIGNATURE: dump_signature(run.signature),
         files.METRICS: to_json(metrics),
-        files.PROFILE: to_json(describe_rows(run)),
+        files.PROFILE: to_json(profile),
+        files.REFERENCE: draw_reference(run, profile),
     }
     card = build_card(run, metrics, importance)
     built[files.CARD] = card.encode()

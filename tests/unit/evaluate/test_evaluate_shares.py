@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from modelkit.serve.explain_values import MOST_EXACT, Masks, count_sets, is_exact, share_out
+from modelkit.evaluate.shares import MOST_EXACT, Masks, count_sets, is_exact, share_out
 
 Floats = NDArray[np.float64]
 Function = Callable[[Floats], Floats]
