@@ -278,7 +278,8 @@ def _bin_means(entry: Mapping[str, Any], finite: Array) -> list[float]:
     counts = np.bincount(bins, minlength=len(edges) + 1)
     means = np.bincount(bins, weights=part, minlength=len(edges) + 1) / np.maximum(counts, 1)
     bounds = np.array([min([entry["min"], *edges]), *edges, max([entry["max"], *edges])])
-    return np.where(counts >= ROWS_PER_BIN // 2, means, (bounds[:-1] + bounds[1:]) / 2).tolist()
+    positions = np.where(counts >= ROWS_PER_BIN // 2, means, (bounds[:-1] + bounds[1:]) / 2)
+    return [float(position) for position in positions]
 
 
 def _bin_edges(finite: Array) -> list[float]:
