@@ -14,7 +14,7 @@ from modelkit.artifact.signature import InputColumn, Signature, load_signature
 from modelkit.artifact.version import fetch_version
 from modelkit.contract.config import DataConfig, FeedbackConfig, LimitsConfig, TrainerConfig
 from modelkit.contract.files import FEEDBACK_STREAM, PROFILE, REQUESTS_STREAM, SAMPLES, SIGNATURE, capture_hour
-from modelkit.contract.monitoring import DriftConfig
+from modelkit.contract.monitoring import DataQualityConfig, DriftConfig
 from modelkit.contract.recipe import ColumnTypeConfig
 from modelkit.contract.result import TrainingResult
 from modelkit.monitor.counts import Counts, build_counts, count_rows
@@ -150,7 +150,7 @@ def test_every_kind_is_learnt_served_captured_watched_and_learnt_again(
     for column in counts.features:
         assert column.window.counts.tolist() == column.reference.counts.tolist(), column.name
         assert (column.window.nulls, column.window.invalid) == (column.reference.nulls, 0)
-    assert not any(problem.found for problem in find_problems(counts.features))
+    assert not any(problem.found for problem in find_problems(counts.features, DataQualityConfig(), 50))
 
     # Learnt again with feedback, beside the champion, which answers the same rows.
     truth = [
@@ -187,7 +187,9 @@ def test_later_moments_are_no_drift_but_longer_words_are(
     counts = _watched(trainer, config, result, captured)
     drifts = compare_columns(counts.features, DriftConfig(), 50)
     assert [drift.name for drift in drifts if drift.drifted] == ["note"]
-    assert {problem.feature for problem in find_problems(counts.features) if problem.found} == {"note"}
+    assert {
+        problem.feature for problem in find_problems(counts.features, DataQualityConfig(), 50) if problem.found
+    } == {"note"}
 
 
 @pytest.mark.parametrize(

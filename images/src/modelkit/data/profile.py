@@ -137,11 +137,6 @@ def is_length(profile_entry: Mapping[str, Any]) -> bool:
     return profile_entry.get("measure") == "length"
 
 
-def is_presence(profile_entry: Mapping[str, Any]) -> bool:
-    """Does the entry count only whether a moment is there?"""
-    return profile_entry.get("measure") == "presence"
-
-
 def text_lengths(values: Array) -> NDArray[np.float64]:
     """Characters of each text [n]; NaN for the empty text and what is no text."""
     lengths = [len(value) or np.nan if isinstance(value, str) else np.nan for value in values.tolist()]
@@ -283,8 +278,8 @@ def _bin_means(entry: Mapping[str, Any], finite: Array) -> list[float]:
     counts = np.bincount(bins, minlength=len(edges) + 1)
     means = np.bincount(bins, weights=part, minlength=len(edges) + 1) / np.maximum(counts, 1)
     bounds = np.array([min([entry["min"], *edges]), *edges, max([entry["max"], *edges])])
-    positions: list[float] = np.where(counts >= ROWS_PER_BIN // 2, means, (bounds[:-1] + bounds[1:]) / 2).tolist()
-    return positions
+    positions = np.where(counts >= ROWS_PER_BIN // 2, means, (bounds[:-1] + bounds[1:]) / 2)
+    return [float(position) for position in positions]
 
 
 def _bin_edges(finite: Array) -> list[float]:

@@ -61,11 +61,13 @@ def is_shown(count: int, min_rows: int) -> bool:
 
 
 def describe_bins(column: Column, show_all: bool = False, min_rows: int = MIN_SHOWN) -> tuple[Bin, ...]:
-    """Labelled shares of both samples; empty when they are too few rows for any.
+    """Labelled shares of both samples; empty when either has too few rows for any.
 
     `show_all`: names of rare categories, too (a model's own classes). Missing and mistyped values that are too few to
     be shown count in the largest cell, or the shares would tell how many they are.
     """
+    if not column.window.valid or not column.reference.valid:
+        return ()
     if column.ordered:
         cells = _merge_neighbours(_cells(column), min_rows)
         named = [(cell, *_interval(column, cell)) for cell in cells]
