@@ -3,8 +3,8 @@
 The model is the same, so another order comes of other rows: it decides by something else now. A feature's attribution
 is the mean absolute Shapley value over rows, the window's and as many of the test part's, both explained here by the
 code that answers `/explain`. Their orders are compared by the normalized discounted cumulative gain (Järvelin and
-Kekäläinen 2002), with the reference's attributions as relevance: 1 for the same order, and a feature that matters weighs
-more than ten that don't.
+Kekäläinen 2002), with the reference's attributions as relevance: 1 for the same order, and a feature that matters
+weighs more than ten that don't.
 
 The check is Breached when the similarity is below `min_similarity` *and* beyond chance: a permutation test. Without
 drift each row is as likely to be of the window as of the reference, so the similarity of two random halves of all rows
