@@ -1,6 +1,5 @@
 """A window is read hour by hour: what was summarised isn't read again, and what comes of it is the same."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -353,14 +352,3 @@ def test_a_store_that_can_only_be_read_still_gives_rows(monitor: Monitor, monkey
 
     monkeypatch.setattr(type(monitor.world.store._backend), "write", refuse)
     assert sampling.look(3)[0] == first
-
-
-def test_a_summary_from_before_there_were_samples_still_counts(monitor: Monitor) -> None:
-    monitor.look(3)
-    for path in monitor.find(".json"):
-        if path.startswith("summaries/"):
-            plain = json.loads(monitor.world.store.read(path))
-            del plain["sample"]
-            monitor.world.store.write(path, json.dumps(plain).encode())
-    assert not any(map(is_segment, monitor.look(3)[1]))
-    assert len(with_rows(monitor, 100).look(3)[0]["sample"]["age"]) == 100

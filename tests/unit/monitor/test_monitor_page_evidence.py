@@ -71,14 +71,21 @@ SEPARATED = Separation(
     auc=0.83,
     p_value=1e-9,
     rows=400,
-    importances=(Importance(HOSTILE, 0.21), Importance("size", 0.02), Importance("age", 0)),
+    importances=(
+        Importance(feature=HOSTILE, drop=0.21),
+        Importance(feature="size", drop=0.02),
+        Importance(feature="age", drop=0),
+    ),
 )
 ATTRIBUTED = AttributionComparison(
     similarity=0.71,
     p_value=0.001,
     rows=200,
     reference_rows=200,
-    features=(FeatureAttribution("age", 3.0, 1.0), FeatureAttribution(HOSTILE, 1.0, 3.0)),
+    features=(
+        FeatureAttribution(feature="age", reference=3.0, window=1.0),
+        FeatureAttribution(feature=HOSTILE, reference=1.0, window=3.0),
+    ),
 )
 COMPARED = Disparity(
     column="city",

@@ -137,6 +137,11 @@ def is_length(profile_entry: Mapping[str, Any]) -> bool:
     return profile_entry.get("measure") == "length"
 
 
+def is_presence(profile_entry: Mapping[str, Any]) -> bool:
+    """Does the entry count only whether a moment is there?"""
+    return profile_entry.get("measure") == "presence"
+
+
 def text_lengths(values: Array) -> NDArray[np.float64]:
     """Characters of each text [n]; NaN for the empty text and what is no text."""
     lengths = [len(value) or np.nan if isinstance(value, str) else np.nan for value in values.tolist()]
