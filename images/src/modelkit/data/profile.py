@@ -264,8 +264,7 @@ def _build_numeric(array: Array) -> dict[str, Any]:
         "edges": [] if empty else _bin_edges(finite),
         "min": None if empty else float(finite.min()),
         "max": None if empty else float(finite.max()),
-        "mean": None if empty else float(finite.mean()),
-        "std": None if empty else float(finite.std()),
+        **_moments(finite),
         "rows": len(values),
     }
     histogram = count_numeric(entry, values)
@@ -275,15 +274,24 @@ def _build_numeric(array: Array) -> dict[str, Any]:
     return entry
 
 
+def _moments(finite: Array) -> dict[str, float | None]:
+    """Mean and standard deviation; None without a value, and where they are too large for a number."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = {"mean": finite.mean(), "std": finite.std()} if len(finite) else dict.fromkeys(("mean", "std"), np.nan)
+    return {name: float(value) if np.isfinite(value) else None for name, value in found.items()}
+
+
 def _bin_means(entry: Mapping[str, Any], finite: Array) -> list[float]:
     """Where each bin's values lie on average; of a bin of few values its middle, which is nobody's value."""
     edges = entry["edges"]
     part = finite[:: max(1, len(finite) // _MEAN_VALUES)]
     bins = np.searchsorted(np.asarray(edges, dtype=finite.dtype), part, side="left")
     counts = np.bincount(bins, minlength=len(edges) + 1)
-    means = np.bincount(bins, weights=part, minlength=len(edges) + 1) / np.maximum(counts, 1)
+    with np.errstate(over="ignore"):
+        means = np.bincount(bins, weights=part, minlength=len(edges) + 1) / np.maximum(counts, 1)
     bounds = np.array([min([entry["min"], *edges]), *edges, max([entry["max"], *edges])])
-    positions = np.where(counts >= ROWS_PER_BIN // 2, means, (bounds[:-1] + bounds[1:]) / 2)
+    is_known = (counts >= ROWS_PER_BIN // 2) & np.isfinite(means)
+    positions = np.where(is_known, means, bounds[:-1] / 2 + bounds[1:] / 2)
     return [float(position) for position in positions]
 
 
@@ -301,6 +309,9 @@ def _bin_edges(finite: Array) -> list[float]:
         # Edges that are values of the reference leave no bin empty when many values are tied.
         edges = np.unique(np.quantile(finite, np.arange(1, bins) / bins, method="inverted_cdf"))
         edges = edges[edges < distinct[-1]]
+        if not (edges == np.round(edges)).all():
+            # Midway to the next value: a probability of a forest comes back as a float32, which is a little beside it.
+            edges = edges / 2 + distinct[np.searchsorted(distinct, edges, side="right")] / 2
     return [float(edge) for edge in edges]
 
 
