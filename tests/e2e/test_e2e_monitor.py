@@ -93,7 +93,7 @@ def tell(space: Space) -> Looks:
             notify={"secretName": "hooks"},
             window="1h",
         ),
-        build_monitor(SCHEDULED, NAME, schedule="* * * * *", retrain=None),
+        build_monitor(SCHEDULED, NAME, schedule="* * * * *"),
     )
     space.wait_condition("ModelDeployment", NAME)
     address = space.address(NAME)
