@@ -91,8 +91,11 @@ class Retrain(ApiModel):
         ),
     ] = ("Drift", "Quality")
     data: Annotated[
-        Literal["Append", "Window"],
-        Field(description="Append: the training source and the labelled captured rows; Window: only the latter."),
+        Literal["Append", "Replace", "Window"],
+        Field(
+            description="Append: the training source and the labelled captured rows; Replace: they take the place of as "
+            "many of its oldest rows; Window: only they."
+        ),
     ] = "Append"
     lookback: Annotated[
         Duration | None,
@@ -213,7 +216,7 @@ class RetrainRequest(ApiModel):
     reason: Annotated[str, Field(max_length=1024)]
     since: AwareDatetime
     until: AwareDatetime
-    policy: Literal["Append", "Window"]
+    policy: Literal["Append", "Replace", "Window"]
 
 
 class RollbackRequest(ApiModel):
