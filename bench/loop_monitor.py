@@ -13,7 +13,7 @@ from bench.loop_training import METRIC, Training, Version
 from modelkit.contract.codec import to_plain
 from modelkit.contract.config import FeedbackConfig, StoreConfig, VersionRef
 from modelkit.contract.monitoring import DriftConfig, MonitorConfig, QualityConfig
-from modelkit.contract.result import WindowResult
+from modelkit.contract.result import TimelinePoint, WindowResult
 from modelkit.monitor.counts import count_rows
 from modelkit.monitor.labels import encode_answers, select_labelled
 from modelkit.monitor.status import merge_windows
@@ -56,6 +56,7 @@ class Monitor:
     def __init__(self, spec: ModelMonitorSpec) -> None:
         self._spec = spec
         self.status = ModelMonitorStatus(observed_generation=1)
+        self._points: list[TimelinePoint] = []
 
     def look(self, version: Version, since: int, window: int, rows: NDArray[Any], labels: NDArray[Any],
              predictions: NDArray[Any], probabilities: NDArray[Any]) -> WindowResult:
@@ -74,7 +75,21 @@ class Monitor:
         encoded = {name: encode_answers(reference, meta[name]) for name in ("prediction", "label")}
         labelled = select_labelled(reference, pa.table({**encoded, "probabilities": meta["probabilities"]}))
         gathered = Gathered(count_rows(reference, features, meta), labelled)
-        found = examine_window(config, reference, gathered, (time_of(window), time_of(window + 1))).result
+        bounds = (time_of(window), time_of(window + 1))
+        examination = examine_window(config, reference, gathered, bounds, self._points)
+        found, estimate = examination.result, examination.estimate
+        self._points.append(
+            TimelinePoint(
+                end=found.end,
+                version=found.version,
+                state="OK",
+                rows=found.rows,
+                labels=found.labels,
+                quality=None if estimate is None else estimate.value,
+                error=None if estimate is None else estimate.error,
+            )
+        )
+        del self._points[: -config.timeline_limit]
         plain = self.status.model_dump(mode="json", by_alias=True)
         plain["windows"] = merge_windows(plain["windows"], to_plain(found), config.history_limit)
         self.status = ModelMonitorStatus.model_validate(plain)

@@ -1,11 +1,13 @@
 """Look at one window: counts in, checks out. Pure; what is read and written is decided in `__main__`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from modelkit.contract.files import REPORT_HTML, report_directory
 from modelkit.contract.monitoring import MonitorConfig
-from modelkit.contract.result import CheckResult, WindowResult
+from modelkit.contract.result import CheckResult, TimelinePoint, WindowResult
+from modelkit.monitor.change import Change, Level, find_change, select_levels
 from modelkit.monitor.counts import Counts, build_counts
 from modelkit.monitor.data_quality import Problem, check_data_quality, find_problems
 from modelkit.monitor.drift import ColumnDrift, check_drift, check_prediction_drift, compare_columns
@@ -49,9 +51,13 @@ def window_bounds(config: MonitorConfig, now: datetime) -> tuple[datetime, datet
 
 
 def examine_window(
-    config: MonitorConfig, reference: Reference, gathered: Gathered, bounds: tuple[datetime, datetime]
+    config: MonitorConfig,
+    reference: Reference,
+    gathered: Gathered,
+    bounds: tuple[datetime, datetime],
+    past: Sequence[TimelinePoint] = (),
 ) -> Examination:
-    """Run every check on the counts and the labelled rows of [start, end).
+    """Run every check on the counts and the labelled rows of [start, end). `past` are points of earlier windows.
 
     A feature that some rows hold as a hash or not at all is in no check: it would look missing or changed.
     """
@@ -63,13 +69,14 @@ def examine_window(
     problems = find_problems(counts.features)
     metric = config.quality.metric or reference.metric
     estimate = estimate_quality(labelled, metric, reference.metrics.get(metric), reference.test_rows, config.quality)
+    change = None if estimate is None else _find_change(config, estimate, bounds[0], past)
     features, rows = len(counts.features), counts.rows
     quality_of_data = check_data_quality(problems, features, rows, config.min_rows)
     checks = (
         mention_redacted(mention_skipped(quality_of_data, summary.skipped_segments), len(redacted)),
         mention_redacted(check_drift(drifts, features, rows, config.drift, config.min_rows), len(redacted)),
         check_prediction_drift(output_drifts, rows, config.drift, config.min_rows),
-        check_quality(labelled, rows, metric, estimate, config.quality),
+        check_quality(labelled, rows, metric, estimate, config.quality, change),
     )
     return Examination(
         result=_build_result(config, bounds, rows, labelled, checks),
@@ -81,6 +88,19 @@ def examine_window(
         skipped_segments=summary.skipped_segments,
         redacted=redacted,
     )
+
+
+def _find_change(
+    config: MonitorConfig, estimate: Estimate, start: datetime, past: Sequence[TimelinePoint]
+) -> Change | None:
+    """The clearest decline over the version's windows; None when none is looked for."""
+    if config.quality.max_decline is None:
+        return None
+    own_test = Level(start=None, value=estimate.reference, error=estimate.reference_error, rows=0)
+    window = timedelta(seconds=config.window_seconds)
+    earlier = select_levels(past, config.version.number, config.version_since, start, window)
+    newest = Level(start=start, value=estimate.value, error=estimate.error, rows=estimate.labels)
+    return find_change(estimate.metric, (own_test, *earlier, newest), config.quality.max_decline)
 
 
 def _build_result(

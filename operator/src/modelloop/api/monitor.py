@@ -47,6 +47,20 @@ class QualityCheck(ApiModel):
     max_drop: Annotated[
         float, Field(ge=0, description="Allowed loss against the version's own test, in the metric's unit.")
     ] = 0.05
+    max_decline: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="Allowed loss between earlier and later windows of the version, in the metric's unit; found over "
+            "all of them. Absent: windows are looked at one by one.",
+        ),
+    ] = None
+    false_alarms: Annotated[
+        float,
+        Field(
+            gt=0, le=0.1, description="Share of windows without a loss that may raise an alarm for a decline, at most."
+        ),
+    ] = 0.001
     min_labels: Annotated[int, Field(ge=1, le=1_000_000, description="Fewer labelled rows decide nothing.")] = 30
 
 
@@ -69,6 +83,21 @@ class RetrainBudget(ApiModel):
 
     runs: Annotated[int, Field(ge=1, le=100)] = 6
     window: Annotated[Duration, Field(description="Requests of the last such time count.")] = "24h"
+
+
+class FollowUps(ApiModel):
+    """Further retrains after one for an alarm, when more rows of the changed world are there."""
+
+    runs: Annotated[int, Field(ge=1, le=5, description="At most so many after each alarm.")] = 1
+    growth: Annotated[
+        float,
+        Field(
+            gt=1,
+            le=100,
+            description="The next one is due when the time since the change is so many times as long as it was at the "
+            "last one.",
+        ),
+    ] = 4
 
 
 class Retrain(ApiModel):
@@ -112,6 +141,13 @@ class Retrain(ApiModel):
             "it learned from: the same rows would teach the same."
         ),
     ] = True
+    follow_ups: Annotated[
+        FollowUps | None,
+        Field(
+            description="Shortly after a change there are few rows to learn it from. Absent: only another alarm leads to "
+            "another retrain."
+        ),
+    ] = None
     cooldown: Annotated[Duration, Field(description="Least time between two retrains.")] = "1h"
     budget: RetrainBudget = RetrainBudget()
     give_up_after: Annotated[
@@ -191,6 +227,9 @@ class Check(ApiModel):
     limit: float | None = None
     rows: Annotated[int, Field(ge=0)] = 0
     worst: Annotated[tuple[FeatureFinding, ...], Field(max_length=5)] = ()
+    since: Annotated[
+        AwareDatetime | None, Field(description="When what is found began, if that is before the window.")
+    ] = None
 
 
 class Window(ApiModel):
@@ -217,6 +256,7 @@ class RetrainRequest(ApiModel):
     since: AwareDatetime
     until: AwareDatetime
     policy: Literal["Append", "Replace", "Window"]
+    follow_up: Annotated[int, Field(ge=0, description="Which one after the alarm's own, from 1.")] = 0
 
 
 class RollbackRequest(ApiModel):
