@@ -1,5 +1,6 @@
 """A ModelMonitor in simulated time: the monitor's core looks at windows, the operator's decision follows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bench.loop_streams import Stream
+from bench.loop_streams import SOURCE, Stream
 from bench.loop_training import METRIC, Training, Version
 from modelkit.contract.codec import to_plain
 from modelkit.contract.config import FeedbackConfig, StoreConfig, VersionRef
@@ -130,12 +131,12 @@ class Monitor:
         )
 
 
-def run_loop(stream: Stream, training: Training, spec: ModelMonitorSpec, source: int) -> Course:
-    """The loop on a stream whose first `source` windows were the training source."""
+def run_loop(stream: Stream, training: Training, spec: ModelMonitorSpec) -> Course:
+    """The loop: what the monitor's core finds and the operator decides."""
     size, course, monitor = stream.plan.window, Course(), Monitor(spec)
     version, _ = training.run(None, slice(0), None)
-    since = source
-    for window in range(source, stream.windows):
+    since = SOURCE
+    for window in range(SOURCE, stream.windows):
         part = slice(window * size, (window + 1) * size)
         predictions, probabilities = version.answer(stream.rows[part])
         course.accuracy.append(float(np.mean(predictions == stream.labels[part])))
@@ -151,6 +152,43 @@ def run_loop(stream: Stream, training: Training, spec: ModelMonitorSpec, source:
             course.approved.append(window)
             version, since = candidate, window + 1
     return course
+
+
+def run_every(stream: Stream, training: Training, windows: int) -> Course:
+    """A retrain after every window, which learns from the rows of the last so many `windows` and always serves."""
+    size, course = stream.plan.window, Course()
+    version: Version | None = None
+    for window in range(SOURCE, stream.windows):
+        rows = slice(max(0, window - windows) * size, window * size)
+        version, _ = training.run(_feedback(rows, size), rows, None)
+        course.accuracy.append(_accuracy(version, stream, window))
+        course.retrains.append(window)
+    return course
+
+
+def run_plan(stream: Stream, training: Training, moments: Mapping[int, int]) -> Course:
+    """A retrain after each of the windows that are the keys of `moments`, from the window that is its value on."""
+    size, course = stream.plan.window, Course()
+    version, _ = training.run(None, slice(0), None)
+    for window in range(SOURCE, stream.windows):
+        course.accuracy.append(_accuracy(version, stream, window))
+        if window in moments:
+            rows = slice(moments[window] * size, (window + 1) * size)
+            candidate, approved = training.run(_feedback(rows, size), rows, version)
+            course.retrains.append(window)
+            version = candidate if approved else version
+    return course
+
+
+def _accuracy(version: Version, stream: Stream, window: int) -> float:
+    part = slice(window * stream.plan.window, (window + 1) * stream.plan.window)
+    return float(np.mean(version.answer(stream.rows[part])[0] == stream.labels[part]))
+
+
+def _feedback(rows: slice, size: int) -> FeedbackConfig:
+    return FeedbackConfig(
+        deployment="loop", since=time_of(rows.start // size), until=time_of(rows.stop // size), policy="Window"
+    )
 
 
 def _row(time: datetime, size: int) -> int:

@@ -13,6 +13,8 @@ from devcluster.environments import locked_python
 
 ROOT = Path(__file__).resolve().parents[1]
 STORED = FOLDER / "loop"
+SOURCE = 10
+"""Windows whose rows are the training source."""
 SUDDEN, RECURRING, GRADUAL, NONE = "sudden", "recurring", "gradual", "none"
 
 
@@ -23,7 +25,7 @@ class Plan:
     name: str
     kind: str
     drifts: tuple[float, ...] = ()
-    """Where it changes, in shares of its length; of a gradual change where it begins. Empty for one without end."""
+    """After which shares of the rows that follow the source it changes, or begins to. Empty: it always does, or never."""
     window: int = 500
     """Rows of a window."""
 
@@ -47,7 +49,8 @@ class Stream:
     @property
     def changes(self) -> tuple[int, ...]:
         """The windows in which its changes begin."""
-        return tuple(int(share * len(self.labels)) // self.plan.window for share in self.plan.drifts)
+        served = self.windows - SOURCE
+        return tuple(SOURCE + int(share * served) for share in self.plan.drifts)
 
 
 DRIFTING = (
@@ -59,8 +62,8 @@ DRIFTING = (
     Plan("mixed-recurring", RECURRING, (0.25, 0.5, 0.75)),
     Plan("agrawal-recurring", RECURRING, (0.25, 0.5, 0.75)),
     # A logistic curve: at half its width before its middle a row in eight is of the new world.
-    Plan("sea-gradual", GRADUAL, (0.4,)),
-    Plan("agrawal-gradual", GRADUAL, (0.45,)),
+    Plan("sea-gradual", GRADUAL, (0.397,)),
+    Plan("agrawal-gradual", GRADUAL, (0.449,)),
     Plan("hyperplane-gradual", GRADUAL),
     Plan("rbf-gradual", GRADUAL),
 )

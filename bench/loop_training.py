@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.loop_streams import Stream
+from bench.loop_streams import SOURCE, Stream
 from modelkit.contract.config import FeedbackConfig, TrainerConfig
 from modelkit.contract.config import StoreConfig
 from modelkit.contract.result import TrainingResult
@@ -80,7 +80,7 @@ class Version:
 class Training:
     """A ModelTraining whose source is the first rows of a stream."""
 
-    def __init__(self, stream: Stream, spec: ModelTrainingSpec, source: int) -> None:
+    def __init__(self, stream: Stream, spec: ModelTrainingSpec) -> None:
         self._stream, self._spec = stream, spec
         self._config = TrainerConfig(
             namespace="bench",
@@ -91,6 +91,7 @@ class Training:
             store=StoreConfig(uri="file:///nowhere"),
             **build_recipe(spec),
         )
+        source = SOURCE * stream.plan.window
         frame = build_frame(stream.rows[:source]).assign(**{TARGET: stream.labels[:source]})
         self._dataset: Dataset = build_dataset(frame, self._config.data, "Classification")
         self.runs = 0

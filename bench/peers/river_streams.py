@@ -14,17 +14,19 @@ import numpy as np
 from river import datasets
 from river.datasets import synth
 
-ROWS = 40_000
+SOURCE, SERVED = 5_000, 39_000
+"""Rows of the training source, and those that come after."""
 Row = tuple[dict, object]
 
 
 def sequence(concepts: list, width: int, seed: int) -> Iterator[Row]:
-    """One concept after the other at equal distances; `width` rows around a change mix both, 0: none do."""
-    step = ROWS // len(concepts)
+    """One concept after the other, each for as long; `width` rows around a change mix both, 0: none do."""
+    step = SERVED // len(concepts)
     if not width:
-        return itertools.chain.from_iterable(itertools.islice(iter(concept), step) for concept in concepts)
+        first = itertools.islice(iter(concepts[0]), SOURCE + step)
+        return itertools.chain(first, *(itertools.islice(iter(concept), step) for concept in concepts[1:]))
     before, after = concepts
-    return iter(synth.ConceptDriftStream(before, after, seed=seed, position=step, width=width))
+    return iter(synth.ConceptDriftStream(before, after, seed=seed, position=SOURCE + step, width=width))
 
 
 def sea(variants: list[int], seed: int) -> list:
@@ -112,7 +114,7 @@ STREAMS: dict[str, Callable[[int], Iterator[Row]]] = {
 
 def write(folder: Path, name: str, seed: int) -> None:
     """One stream; numbers stay numbers, everything else becomes a code."""
-    pairs = list(itertools.islice(STREAMS[name](seed), ROWS))
+    pairs = list(itertools.islice(STREAMS[name](seed), SOURCE + SERVED))
     keys = list(pairs[0][0])
     rows = np.array([[float(row[key]) for key in keys] for row, _ in pairs])
     _, codes = np.unique(np.array([str(label) for _, label in pairs]), return_inverse=True)
