@@ -43,7 +43,7 @@ MONITOR = ModelMonitorSpec.model_validate(
 TRAINING = ModelTrainingSpec.model_validate(
     {
         "data": {"uri": "pvc://stream/source.parquet", "target": "target"},
-        "candidates": [{"estimator": "RandomForestClassifier", "params": {"n_estimators": 50}}],
+        "candidates": [{"estimator": "RandomForestClassifier", "params": {"n_estimators": 30}}],
         "metric": "accuracy",
     }
 )
