@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.loop_streams import SOURCE, Stream
-from bench.loop_training import METRIC, Training, Version
+from bench.loop_training import METRIC, Answered, Training, Version
 from modelkit.contract.codec import to_plain
 from modelkit.contract.config import FeedbackConfig, StoreConfig, VersionRef
 from modelkit.contract.monitoring import DriftConfig, MonitorConfig, QualityConfig
@@ -135,10 +135,12 @@ def run_loop(stream: Stream, training: Training, spec: ModelMonitorSpec) -> Cour
     """The loop: what the monitor's core finds and the operator decides."""
     size, course, monitor = stream.plan.window, Course(), Monitor(spec)
     version, _ = training.run(None, slice(0), None)
+    answered = Answered(np.zeros_like(stream.labels), np.zeros_like(stream.labels))
     since = SOURCE
     for window in range(SOURCE, stream.windows):
         part = slice(window * size, (window + 1) * size)
         predictions, probabilities = version.answer(stream.rows[part])
+        answered.predictions[part], answered.versions[part] = predictions, version.number
         course.accuracy.append(float(np.mean(predictions == stream.labels[part])))
         monitor.look(version, since, window, stream.rows[part], stream.labels[part], predictions, probabilities)
         feedback = monitor.decide(version, window)
@@ -147,7 +149,7 @@ def run_loop(stream: Stream, training: Training, spec: ModelMonitorSpec) -> Cour
         course.retrains.append(window)
         course.reasons.append(monitor.status.retrain.reason)
         rows = slice(_row(feedback.since, size), _row(feedback.until, size))
-        candidate, approved = training.run(feedback, rows, version)
+        candidate, approved = training.run(feedback, rows, version, answered)
         if approved:
             course.approved.append(window)
             version, since = candidate, window + 1

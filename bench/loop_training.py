@@ -21,7 +21,7 @@ from modelkit.evaluate.trivial import answer_trivially
 from modelkit.monitor.reference import Reference, parse_reference
 from modelkit.train.candidates import build_candidates
 from modelkit.train.champion import compare_answers
-from modelkit.train.feedback import select_usable
+from modelkit.train.feedback import count_older, select_usable
 from modelkit.train.incomplete import drop_incomplete
 from modelkit.train.parts import Parts, divide
 from modelkit.train.pipeline import build_pipeline
@@ -77,6 +77,14 @@ class Version:
         return parse_reference(profile, metrics, signature)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """What was said to each row of a stream, and by which version; 0 for none."""
+
+    predictions: NDArray[np.int64]
+    versions: NDArray[np.int64]
+
+
 class Training:
     """A ModelTraining whose source is the first rows of a stream."""
 
@@ -96,12 +104,21 @@ class Training:
         self._dataset: Dataset = build_dataset(frame, self._config.data, "Classification")
         self.runs = 0
 
-    def run(self, feedback: FeedbackConfig | None, captured: slice, champion: Version | None) -> tuple[Version, bool]:
-        """A run that learns from `captured` rows of the stream, too; whether it was approved."""
+    def run(
+        self, feedback: FeedbackConfig | None, captured: slice, champion: Version | None, answers: Answered | None = None
+    ) -> tuple[Version, bool]:
+        """A run that learns from `captured` rows of the stream, too; whether it was approved.
+
+        With what was answered to the stream's rows, those before a change are left out as in a pod.
+        """
         self.runs += 1
         config = replace(self._config, number=self.runs, feedback=feedback)
         found = None
         if feedback is not None:
+            if answers is not None:
+                labels, given = pd.Series(self._stream.labels[captured]), pd.Series(answers.predictions[captured])
+                older = count_older(given, labels, pd.Series(answers.versions[captured]), self._dataset)
+                captured = slice(captured.start + older, captured.stop)
             labels = pd.Series(self._stream.labels[captured])
             found = select_usable(build_frame(self._stream.rows[captured]), labels, self._dataset)
         dataset = self._dataset
