@@ -35,7 +35,8 @@ MONITOR = ModelMonitorSpec.model_validate(
             "checks": ["Quality"],
             "data": "Window",
             "followUps": {"runs": 1, "growth": 4},
-            "budget": {"runs": 10, "window": "48h"},
+            "budget": {"runs": 3, "window": "18h"},
+            "giveUpAfter": 10,
         },
     }
 )
@@ -48,7 +49,7 @@ TRAINING = ModelTrainingSpec.model_validate(
     }
 )
 LOOP, NEVER, ORACLE = "loop", "never", "oracle"
-EVERY = (2, 6, 18)
+EVERY = (2, 6, 10)
 """Windows that a retrain after every window learns from: the best of them for each stream is what the loop is held to."""
 FOLLOWED = 3
 """The oracle retrains after the first window of a change, and again so many windows later."""

@@ -100,7 +100,7 @@ STREAMS: dict[str, Callable[[int], Iterator[Row]]] = {
     "sea-gradual": lambda seed: sequence(sea([0, 3], seed), 8_000, seed),
     "agrawal-gradual": lambda seed: sequence(agrawal([2, 6], seed), 4_000, seed),
     "hyperplane-gradual": lambda seed: iter(hyperplane(0.001, seed)),
-    "rbf-gradual": lambda seed: iter(rbf(0.0002, seed)),
+    "rbf-gradual": lambda seed: iter(rbf(0.00002, seed)),
     "sea-none": lambda seed: sequence(sea([0], seed), 0, seed),
     "agrawal-none": lambda seed: sequence(agrawal([2], seed), 0, seed),
     "led-none": lambda seed: sequence(led([0], seed), 0, seed),

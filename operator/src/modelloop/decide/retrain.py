@@ -19,6 +19,8 @@ from modelloop.decide.pods import ObservedPod
 from modelloop.decide.reasons import Reason
 
 _MAX_REASON = 1024
+_CLEARLY_MORE = 2.0
+"""Times as many rows that make another try of a retrain worth it that made no better version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,9 +312,9 @@ def _find_repetition(
     if retrain.follow_ups is None or last is None:
         return None
     since, until = min(_begin(window, retrain.checks) for window in breached), breached[-1].end
-    if since >= last.until or until - since >= retrain.follow_ups.growth * (last.until - since):
+    if since >= last.until or until - since >= _CLEARLY_MORE * (last.until - since):
         return None
-    return Decision(Reason.WAITING_FOR_LABELS, f"{alarm}; the last retrain had nearly the same rows")
+    return Decision(Reason.WAITING_FOR_LABELS, f"{alarm}; the last retrain learned from most of these rows")
 
 
 def _begin(window: Window, names: Sequence[str]) -> datetime:
