@@ -29,13 +29,13 @@ MONITOR = ModelMonitorSpec.model_validate(
         "deploymentRef": {"name": "loop"},
         "schedule": "@hourly",
         "window": "1h",
-        "quality": {"metric": "accuracy", "maxDecline": 0, "falseAlarms": 0.0003},
+        "quality": {"metric": "accuracy", "maxDrop": 0.2, "maxDecline": 0, "falseAlarms": 0.0003},
         "alarm": {"breaches": 1, "windows": 1},
         "retrain": {
             "checks": ["Quality"],
             "data": "Window",
             "followUps": {"runs": 1, "growth": 4},
-            "budget": {"runs": 3, "window": "18h"},
+            "budget": {"runs": 5, "window": "26h"},
             "giveUpAfter": 10,
         },
     }

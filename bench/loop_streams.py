@@ -72,7 +72,6 @@ STEADY = (
     Plan("agrawal-none", NONE),
     Plan("led-none", NONE),
     Plan("hyperplane-none", NONE),
-    Plan("rbf-none", NONE),
     Plan("bananas-none", NONE, window=100),
     Plan("segments-none", NONE, window=100),
 )

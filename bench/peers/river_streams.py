@@ -105,10 +105,8 @@ STREAMS: dict[str, Callable[[int], Iterator[Row]]] = {
     "agrawal-none": lambda seed: sequence(agrawal([2], seed), 0, seed),
     "led-none": lambda seed: sequence(led([0], seed), 0, seed),
     "hyperplane-none": lambda seed: iter(hyperplane(0.0, seed)),
-    "rbf-none": lambda seed: iter(rbf(0.0, seed)),
     "bananas-none": lambda seed: shuffled(datasets.Bananas(), seed),
     "segments-none": lambda seed: shuffled(datasets.ImageSegments(), seed),
-    "phishing-none": lambda seed: shuffled(datasets.Phishing(), seed),
 }
 
 

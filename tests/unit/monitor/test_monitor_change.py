@@ -28,8 +28,8 @@ def find_alarms(accuracy: float, loss: float, at: int, streams: int, chance: flo
         for window in range(WINDOWS):
             level = accuracy - (loss if window >= at else 0)
             levels.append(measure(generator.binomial(LABELS, level) / LABELS, LABELS, window))
-            change = find_change("accuracy", levels, 0.0)
-            if change is not None and change.p_value < chance:
+            change = find_change("accuracy", levels, 0.0, chance)
+            if change is not None and change.is_clear:
                 first = window
                 break
         found.append(first)
@@ -54,7 +54,7 @@ def test_a_loss_is_found_the_sooner_the_larger_it_is(loss: float, median: int) -
 
 def test_the_change_is_dated_to_the_window_in_which_the_loss_began() -> None:
     levels = [measure(0.9, TEST_ROWS, None), *(measure(0.9 if n < 6 else 0.84, LABELS, n) for n in range(9))]
-    change = find_change("accuracy", levels, 0.0)
+    change = find_change("accuracy", levels, 0.0, 0.001)
     assert change is not None
     assert change.since == BEGIN + 6 * HOUR
     assert (change.before, change.after) == pytest.approx((0.9, 0.84))
@@ -65,7 +65,7 @@ def test_a_gain_and_an_allowed_loss_are_no_evidence() -> None:
     better = [measure(0.8, TEST_ROWS, None), measure(0.95, LABELS, 0)]
     worse = [measure(0.9, TEST_ROWS, None), *(measure(0.87, LABELS, n) for n in range(20))]
     gain, allowed, loss = (
-        find_change("accuracy", levels, max_drop) for levels, max_drop in ((better, 0.0), (worse, 0.05), (worse, 0.0))
+        find_change("accuracy", levels, max_drop, 0.05) for levels, max_drop in ((better, 0.0), (worse, 0.05), (worse, 0.0))
     )
     assert gain is not None
     assert gain.p_value == 1.0
@@ -77,7 +77,7 @@ def test_a_gain_and_an_allowed_loss_are_no_evidence() -> None:
 
 def test_of_a_metric_that_is_better_when_lower_a_rise_is_the_loss() -> None:
     levels = [Level(start=None, value=1.0, error=0.02, rows=500), Level(start=BEGIN, value=1.3, error=0.03, rows=200)]
-    change = find_change("log_loss", levels, 0.0)
+    change = find_change("log_loss", levels, 0.0, 0.001)
     assert change is not None
     assert change.drop == pytest.approx(0.3)
     assert change.p_value < 1e-6
@@ -93,4 +93,4 @@ def test_windows_of_the_version_that_overlap_count_once_and_those_that_tell_noth
     points = [point(3, version=1), *(point(end) for end in range(5, 14)), point(14, quality=None), point(15, error=None)]
     levels = select_levels(points, 2, BEGIN + 4 * HOUR, BEGIN + 14 * HOUR, 4 * HOUR)
     assert [level.start for level in levels] == [BEGIN + hour * HOUR for hour in (4, 5, 9)]
-    assert find_change("accuracy", [measure(0.9, 10, None)], 0.0) is None
+    assert find_change("accuracy", [measure(0.9, 10, None)], 0.0, 0.001) is None

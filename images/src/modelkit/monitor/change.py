@@ -48,6 +48,8 @@ class Change:
     """Chance of a loss as clear as this at any split, when the real one is at most the allowed one."""
     labels: int
     """Of the later windows."""
+    is_clear: bool
+    """The chance is below the stated one."""
 
 
 def select_levels(
@@ -66,8 +68,11 @@ def select_levels(
     return chosen[::-1]
 
 
-def find_change(metric: str, levels: Sequence[Level], max_drop: float) -> Change | None:
-    """The split of `levels` (oldest first, at least two) at which a loss of more than `max_drop` is clearest."""
+def find_change(metric: str, levels: Sequence[Level], max_drop: float, chance: float) -> Change | None:
+    """The split of `levels` (oldest first, at least two) at which a loss of more than `max_drop` is clearest.
+
+    It is clear when chance alone shows one like it in less than the share `chance` of looks.
+    """
     if len(levels) < 2:
         return None
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
@@ -81,11 +86,13 @@ def find_change(metric: str, levels: Sequence[Level], max_drop: float) -> Change
     split = int(deviations.argmax())
     first = levels[split + 1]
     assert first.start is not None, "only the first level is of no window"
+    p_value = min(1.0, float(ndtr(-deviations[split])) * len(deviations))
     return Change(
         since=first.start,
         before=float(before[split]),
         after=float(after[split]),
         drop=float(drops[split]),
-        p_value=min(1.0, float(ndtr(-deviations[split])) * len(deviations)),
+        p_value=p_value,
+        is_clear=p_value < chance,
         labels=sum(level.rows for level in levels[split + 1 :]),
     )

@@ -166,7 +166,7 @@ def check_quality(
     )
     if labelled.unusable:
         message += f"; {plural(labelled.unusable, 'label')} of no known class or no number left out"
-    declined = change is not None and change.p_value < config.false_alarms
+    declined = change is not None and change.is_clear
     if change is not None and declined:
         message = f"{_describe_change(metric, change)}; {message}"
     return CheckResult(

@@ -100,7 +100,8 @@ def _find_change(
     window = timedelta(seconds=config.window_seconds)
     earlier = select_levels(past, config.version.number, config.version_since, start, window)
     newest = Level(start=start, value=estimate.value, error=estimate.error, rows=estimate.labels)
-    return find_change(estimate.metric, (own_test, *earlier, newest), config.quality.max_decline)
+    levels = (own_test, *earlier, newest)
+    return find_change(estimate.metric, levels, config.quality.max_decline, config.quality.false_alarms)
 
 
 def _build_result(
