@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-FEWEST = 20
-"""Rows on each side of a change; fewer tell nothing of a level."""
+FEWEST = 50
+"""Rows on each side of a change: of fewer, a handful of chance errors looks like another level."""
 CHANCE = 0.001
 """That rows without a change look like one, at most."""
 
@@ -28,9 +28,8 @@ def find_onset(errors: NDArray[np.float64]) -> int:
     before = np.arange(FEWEST, count - FEWEST + 1)
     after, sums = count - before, np.cumsum(errors)
     means = sums[before - 1] / before, (sums[-1] - sums[before - 1]) / after
-    squares = np.cumsum(errors**2)
-    inner = squares[-1] - before * means[0] ** 2 - after * means[1] ** 2
-    deviation = np.sqrt(np.maximum(inner, 1e-12) / (count - 2) * (1 / before + 1 / after))
+    # The spread that holds without a change: that of all rows.
+    deviation = max(float(errors.std()), 1e-12) * np.sqrt(1 / before + 1 / after)
     scores = (means[1] - means[0]) / deviation
     best = int(scores.argmax())
     return int(before[best]) if ndtr(-scores[best]) * len(before) < CHANCE else 0
