@@ -107,6 +107,7 @@ CONTEXTS: dict[str, Object] = {
     "ModelDeployment.runtime.secretRef": {"runtime.secretRef.name": "keys"},
     "ModelDeployment.runtime.env[]": {"runtime.env": [{"name": "A", "value": "b"}]},
     "ModelMonitor.fairness": {"fairness.columns": ["sex"]},
+    "ModelMonitor.retrain.followUps": {"retrain.followUps": {"runs": 1}},
     "ModelMonitor.notify": {"notify.secretName": "webhook"},
     "ModelMonitor.alarm.windows": {"alarm.breaches": 1},
     "ModelMonitor.alarm.breaches": {"alarm.windows": 10},

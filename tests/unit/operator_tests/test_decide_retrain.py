@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from modelloop.api.monitor import RetrainRequest
+from modelloop.api.monitor import RetrainRequest, Window
+from modelloop.decide.monitor import MonitorPlan
 from modelloop.decide.reasons import ConditionType
 from modelloop.decide.retrain import OtherMonitor
 from tests.unit.operator_tests.monitor_world import MonitorWorld, alarmed, condition, retraining
@@ -218,3 +219,96 @@ def test_a_storm_of_alarms_with_kills_keeps_to_the_budget_and_asks_for_nothing_t
     span = hours * HOUR
     assert all(sum(later - span < time <= later for time in times) <= runs for later in times)
     assert condition(world, ConditionType.RETRAINING)[1]
+
+
+def changed(minutes: int, since: int) -> Window:
+    """A breached window whose check says since when the world is another one: minutes after NOW."""
+    found = window(minutes, check="Quality")
+    check = found.checks[0].model_copy(update={"since": NOW + since * MINUTE})
+    return found.model_copy(update={"checks": (check,)})
+
+
+def test_a_retrain_learns_from_the_rows_since_the_change_that_the_check_dates() -> None:
+    world = MonitorWorld(spec=monitor_spec(alarm={"breaches": 1, "windows": 1}))
+    plan = world.look(changed(0, since=-200))
+    assert plan.status.retrain is not None
+    assert plan.status.retrain.since == NOW - 200 * MINUTE
+    assert plan.status.retrain.until == NOW
+
+
+FOLLOWED = {
+    "alarm": {"breaches": 1, "windows": 1},
+    "retrain": {"cooldown": "0s", "followUps": {"runs": 1, "growth": 4}},
+}
+
+
+def retrained(**fields: object) -> MonitorWorld:
+    """An alarm after an hour of a changed world, and the version that was made of it serves."""
+    world = MonitorWorld(spec=monitor_spec(**FOLLOWED, **fields))
+    world.look(changed(0, since=-60))
+    world.answer()
+    assert world.model is not None
+    world.model = replace(world.model, digest=digest_of(2), champion_digest=digest_of(2))
+    return world
+
+
+def well(world: MonitorWorld, minutes: int) -> MonitorPlan:
+    world.now = NOW + minutes * MINUTE
+    return world.look(window(minutes, state="OK", number=2, check="Quality"))
+
+
+def test_a_follow_up_is_asked_for_once_when_the_new_world_was_seen_four_times_as_long() -> None:
+    world = retrained()
+    assert well(world, 60).status.retrains == 1
+    assert well(world, 120).status.retrains == 1
+    plan = well(world, 180)
+    assert plan.status.retrains == 2
+    assert plan.status.retrain is not None
+    assert (plan.status.retrain.since, plan.status.retrain.until) == (NOW - HOUR, NOW + 3 * HOUR)
+    assert plan.status.retrain.follow_up == 1
+    assert "follow-up 1 of 1" in plan.status.retrain.reason
+    world.answer()
+    assert world.model is not None
+    world.model = replace(world.model, digest=digest_of(3), champion_digest=digest_of(3))
+    for minutes in range(1200, 3000, 60):
+        world.now = NOW + minutes * MINUTE
+        world.look(window(minutes, state="OK", number=3, check="Quality"))
+    assert world.status.retrains == 2
+
+
+def test_a_follow_up_obeys_the_budget_and_a_mode_that_only_suggests() -> None:
+    world = retrained()
+    world.spec = monitor_spec(**FOLLOWED | {"retrain": FOLLOWED["retrain"] | {"budget": {"runs": 1}}})
+    well(world, 180)
+    assert (world.status.retrains, retraining(world)[1]) == (1, "BudgetExhausted")
+    world.spec = monitor_spec(**FOLLOWED | {"retrain": FOLLOWED["retrain"] | {"mode": "Suggest"}})
+    well(world, 240)
+    assert (world.status.retrains, retraining(world)[1]) == (1, "Suggested")
+
+
+def test_without_follow_ups_only_another_alarm_leads_to_another_retrain() -> None:
+    world = retrained()
+    world.spec = monitor_spec(**FOLLOWED | {"retrain": {"cooldown": "0s"}})
+    well(world, 600)
+    assert world.status.retrains == 1
+
+
+def test_while_the_old_version_serves_on_an_alarm_waits_for_twice_the_rows() -> None:
+    world = MonitorWorld(spec=monitor_spec(**FOLLOWED))
+    world.look(changed(0, since=-120))
+    world.answer()
+    world.now = NOW + HOUR
+    world.look(changed(60, since=-120))
+    assert (world.status.retrains, retraining(world)[1]) == (1, "WaitingForLabels")
+    world.now = NOW + 2 * HOUR
+    world.look(changed(120, since=-120))
+    assert world.status.retrains == 2
+
+
+def test_another_change_waits_for_nothing() -> None:
+    world = MonitorWorld(spec=monitor_spec(**FOLLOWED))
+    world.look(changed(0, since=-600))
+    world.answer()
+    world.now = NOW + HOUR
+    world.look(changed(60, since=0))
+    assert world.status.retrains == 2

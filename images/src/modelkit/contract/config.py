@@ -118,7 +118,8 @@ class FeedbackConfig:
     since: datetime
     until: datetime
     policy: str = "Append"
-    """Append: training source and captured rows; Window: captured rows only."""
+    """Append: training source and captured rows; Replace: the captured rows take the place of as many of the source's
+    oldest, so that the training part keeps its size; Window: captured rows only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,11 @@ class QualityConfig:
     """None: the version's primary metric."""
     max_drop: float = 0.05
     """Allowed loss against the version's own test metric, in the metric's unit."""
+    max_decline: float | None = None
+    """Allowed loss between earlier and later windows of the version, the first of which is its own test, in the unit of
+    the metric; None: windows are looked at one by one."""
+    false_alarms: float = 0.001
+    """Share of windows without a loss that may raise an alarm for a decline, at most."""
     min_labels: int = 30
 
 

@@ -359,6 +359,8 @@ class CheckResult:
     rows: int = 0
     worst: tuple[FeatureFinding, ...] = ()
     """At most 5."""
+    since: datetime | None = None
+    """Breached: when what is found began, if that is before the window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,5 +394,7 @@ class TimelinePoint:
     """Its distance."""
     quality: float | None = None
     """The metric of the labelled rows."""
+    error: float | None = None
+    """Standard error of `quality`."""
     estimated: float | None = None
     """The metric that was to be expected of all rows."""

@@ -138,8 +138,8 @@ def monitor(config: MonitorConfig, environ: Mapping[str, str], now: datetime) ->
     start, end = window_bounds(config, now)
     gathered = gather_window(store, config, reference, (start, end), datetime.now(UTC))
     own = read_own_rows(store, config, reference)
-    examination = examine_window(config, reference, gathered, (start, end), own)
     history = read_history(status.read(), end)
+    examination = examine_window(config, reference, gathered, (start, end), own, history.points)
     folder = report_directory(config.namespace, config.name, end)
     # The report first: a window in the status must not refer to nothing.
     store.write(f"{folder}/{REPORT_JSON}", build_report(config, examination, history))

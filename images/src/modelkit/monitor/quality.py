@@ -22,6 +22,7 @@ from modelkit.contract.monitoring import QualityConfig
 from modelkit.contract.result import CheckResult
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.metrics import compute_metrics, weighted_metrics
+from modelkit.monitor.change import Change
 from modelkit.monitor.labels import Labelled
 from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, format_p_value, plural
 
@@ -56,6 +57,10 @@ class Estimate:
     p_value: float
     """Chance of a drop like this when the real one is `max_drop`."""
     labels: int
+    error: float
+    """Standard error of `value`, positive: no metric is certain."""
+    reference_error: float
+    """The same of `reference`."""
 
 
 def estimate_quality(
@@ -71,6 +76,7 @@ def estimate_quality(
     error = None if value is None else bootstrap_error(labelled.answers, metric)
     if value is None or error is None:
         return None
+    unit = error * sqrt(len(labelled)) / spread(metric, value, len(labelled)) or 1.0
     return Estimate(
         metric=metric,
         value=value,
@@ -80,6 +86,8 @@ def estimate_quality(
         drop=-improvement(metric, value, reference),
         p_value=drop_p_value(metric, (value, len(labelled)), (reference, reference_rows), error, config.max_drop),
         labels=len(labelled),
+        error=max(error, spread(metric, value, len(labelled)) / sqrt(len(labelled)) * unit),
+        reference_error=spread(metric, reference, reference_rows) / sqrt(max(1, reference_rows)) * unit,
     )
 
 
@@ -136,9 +144,17 @@ def spread(metric: str, value: float, rows: int) -> float:
 
 
 def check_quality(
-    labelled: Labelled, rows: int, metric: str, estimate: Estimate | None, config: QualityConfig
+    labelled: Labelled,
+    rows: int,
+    metric: str,
+    estimate: Estimate | None,
+    config: QualityConfig,
+    change: Change | None = None,
 ) -> CheckResult:
-    """Judge an estimate; Unknown without one. `rows` is the window's, labelled or not."""
+    """Judge an estimate, and a change over the version's windows; Unknown without an estimate.
+
+    `rows` is the window's, labelled or not.
+    """
     if estimate is None:
         reason = _why_unknown(labelled, metric, config)
         return CheckResult(name=QUALITY, state=UNKNOWN, message=reason, limit=config.max_drop, rows=len(labelled))
@@ -150,9 +166,13 @@ def check_quality(
     )
     if labelled.unusable:
         message += f"; {plural(labelled.unusable, 'label')} of no known class or no number left out"
+    declined = change is not None and change.is_clear
+    if change is not None and declined:
+        message = f"{_describe_change(metric, change)}; {message}"
     return CheckResult(
         name=QUALITY,
-        state=BREACHED if is_breached(estimate, config.max_drop) else OK,
+        state=BREACHED if declined or is_breached(estimate, config.max_drop) else OK,
+        since=change.since if change is not None and declined else None,
         message=message,
         value=round(estimate.drop, 6),
         limit=config.max_drop,
@@ -163,6 +183,14 @@ def check_quality(
 def is_breached(estimate: Estimate, max_drop: float) -> bool:
     """Is the drop larger than allowed, beyond chance?"""
     return estimate.drop > max_drop and estimate.p_value < SIGNIFICANCE
+
+
+def _describe_change(metric: str, change: Change) -> str:
+    return (
+        f"{metric} declined from {format_number(change.before)} to {format_number(change.after)} since "
+        f"{change.since.isoformat()}, over {plural(change.labels, 'label')} "
+        f"(p {format_p_value(change.p_value, sign=True)})"
+    )
 
 
 def _describe_drop(estimate: Estimate, max_drop: float) -> str:

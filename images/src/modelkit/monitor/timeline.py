@@ -19,5 +19,6 @@ def build_point(examination: Examination) -> TimelinePoint:
         feature="" if worst is None else shorten(worst.name, MAX_NAME),
         drift=None if worst is None else round(worst.distance, 6),
         quality=None if estimate is None else round(estimate.value, 6),
+        error=None if estimate is None else round(estimate.error, 9),
         estimated=None if expected is None else round(expected.value, 6),
     )

@@ -8,10 +8,11 @@ import pyarrow as pa
 
 from modelkit.contract.files import REPORT_HTML, report_directory
 from modelkit.contract.monitoring import MonitorConfig
-from modelkit.contract.result import CHECKS, CheckResult, WindowResult
+from modelkit.contract.result import CHECKS, CheckResult, TimelinePoint, WindowResult
 from modelkit.evaluate.answers import CLASSIFICATION
 from modelkit.monitor.attribution import AttributionComparison
 from modelkit.monitor.calibration import Reliability, check_calibration, measure_reliability
+from modelkit.monitor.change import Change, Level, find_change, select_levels
 from modelkit.monitor.counts import Counts, build_counts
 from modelkit.monitor.data_quality import Duplicates, Problem, check_data_quality, find_duplicates, find_problems
 from modelkit.monitor.drift import ColumnDrift, check_drift, check_prediction_drift, compare_columns
@@ -85,8 +86,9 @@ def examine_window(
     gathered: Gathered,
     bounds: tuple[datetime, datetime],
     own: OwnRows = OwnRows(),  # noqa: B008 - frozen
+    past: Sequence[TimelinePoint] = (),
 ) -> Examination:
-    """Run every check on the counts, the labelled rows and the sampled rows of [start, end).
+    """Run every check on the counts, the labelled rows and the sampled rows of [start, end). `past`: earlier windows.
 
     A feature that some rows hold as a hash or not at all is in no check: it would look missing or changed.
     """
@@ -100,6 +102,7 @@ def examine_window(
     duplicates = None if summary.redacted else find_duplicates(summary.sketch, reference, config.data_quality)
     metric = config.quality.metric or reference.metric
     estimate = estimate_quality(labelled, metric, reference.metrics.get(metric), reference.test_rows, config.quality)
+    change = None if estimate is None else _find_change(config, estimate, bounds[0], past)
     expected, expected_check = _examine_expected(config, reference, summary, metric)
     reliability, reliability_check = _examine_calibration(config, reference, labelled)
     fairness, fairness_check = _examine_fairness(config, reference, gathered)
@@ -111,7 +114,7 @@ def examine_window(
         mention_redacted(mention_skipped(quality_of_data, summary.skipped_segments), len(redacted)),
         mention_redacted(check_drift(drifts, features, rows, config.drift, config.min_rows), len(redacted)),
         check_prediction_drift(output_drifts, rows, config.min_rows),
-        check_quality(labelled, rows, metric, estimate, config.quality),
+        check_quality(labelled, rows, metric, estimate, config.quality, change),
         expected_check,
         reliability_check,
         fairness_check,
@@ -174,6 +177,20 @@ def _examine_service(
         return None, None
     evidence = measure_service(counts, config.service)
     return evidence, check_service(evidence, config.service, rows, config.min_rows)
+
+
+def _find_change(
+    config: MonitorConfig, estimate: Estimate, start: datetime, past: Sequence[TimelinePoint]
+) -> Change | None:
+    """The clearest decline over the version's windows; None when none is looked for."""
+    if config.quality.max_decline is None:
+        return None
+    own_test = Level(start=None, value=estimate.reference, error=estimate.reference_error, rows=0)
+    window = timedelta(seconds=config.window_seconds)
+    earlier = select_levels(past, config.version.number, config.version_since, start, window)
+    newest = Level(start=start, value=estimate.value, error=estimate.error, rows=estimate.labels)
+    levels = (own_test, *earlier, newest)
+    return find_change(estimate.metric, levels, config.quality.max_decline, config.quality.false_alarms)
 
 
 def _build_result(

@@ -1,7 +1,7 @@
 """Labelled captured rows as training data: what users sent, with the truth that came back by feedback."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,10 @@ from modelkit.data.dataset import Dataset
 from modelkit.errors import RefusedError
 from modelkit.store.captures import read_captured
 from modelkit.store.store import Store
+from modelkit.train.onset import find_onset
+
+FEWEST_SINCE = 100
+"""Rows since a change that can be learnt from and judged by; with fewer, the older ones stay."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,16 +42,42 @@ def read_feedback(store: Store, namespace: str, config: FeedbackConfig, dataset:
     and none of them holds a needed column as it was sent.
     """
     captured = read_captured(store, namespace, config.deployment, config.since, config.until)
-    labelled = captured.meta.column("label").is_valid()
-    frame = captured.features.filter(labelled).to_pandas()
-    labels = captured.meta.column("label").filter(labelled).to_pandas()
-    redacted = captured.meta.column("redacted").filter(labelled).to_pylist()
+    known = captured.meta.column("label").is_valid()
+    features, meta = captured.features.filter(known), captured.meta.filter(known)
+    answers, digests = meta.column("prediction").to_pandas(), meta.column("digest").to_pandas()
+    older = count_older(answers, meta.column("label").to_pandas(), digests, dataset)
+    features, meta = features.slice(older), meta.slice(older)
+    frame, labels = features.to_pandas(), meta.column("label").to_pandas()
+    redacted = meta.column("redacted").to_pylist()
     hidden = sorted({column.name for column in dataset.columns} & captured.redacted)
     hides = np.array([names is not None and not set(hidden).isdisjoint(names) for names in redacted], dtype=bool)
     feedback = select_usable(frame, labels, dataset, hides)
+    if older:
+        feedback = replace(feedback, notes=(explain_older(older), *feedback.notes))
     if hidden and config.policy == "Window" and not len(feedback.target):
         raise RefusedError("FeedbackRedacted", _explain_redacted(feedback.found, hidden, config.deployment))
     return feedback
+
+
+def count_older(
+    predictions: "pd.Series[Any]", labels: "pd.Series[Any]", versions: "pd.Series[Any]", dataset: Dataset
+) -> int:
+    """How many of the first labelled rows are of the world before a change, judged by what the first version that
+    answered them said; 0 when no change is clear, or too few rows would be left."""
+    first = (versions == versions.iloc[0]).to_numpy(bool) if len(versions) else np.zeros(0, dtype=bool)
+    count = len(first) if first.all() else int(first.argmin())
+    truth, answers = labels[:count], predictions[:count]
+    if dataset.classes is None:
+        errors = (pd.to_numeric(answers, errors="coerce") - pd.to_numeric(truth, errors="coerce")).abs()
+    else:
+        errors = (answers.astype(str) != truth.astype(str)).astype(float)
+    older = find_onset(errors.fillna(0.0).to_numpy(np.float64))
+    return older if len(labels) - older >= FEWEST_SINCE else 0
+
+
+def explain_older(count: int) -> str:
+    """The note about rows that `count_older` found."""
+    return f"{count} captured rows were left out because they are older than the change that the answers to them show"
 
 
 def select_usable(

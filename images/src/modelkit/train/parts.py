@@ -102,11 +102,11 @@ def divide(dataset: Dataset, feedback: Feedback | None, config: TrainerConfig) -
     recent = _captured(feedback, dataset, every)
     held_out = _split_recent(recent, config, stratify=stratify)
     if held_out is None:
-        return _without_recent_test(on_test, recent, config.feedback)
+        return _without_recent_test(on_test, split.train, recent, config.feedback)
     learnt = recent.take(held_out.train)
     is_window = config.feedback.policy == "Window"
     return Parts(
-        train=learnt if is_window else _join(on_test.train, learnt),
+        train=_learn(on_test.train, split.train, learnt, config.feedback.policy),
         evaluation=recent.take(held_out.test),
         evaluation_frame=feedback.frame.iloc[held_out.test],
         evaluated_on=RECENT,
@@ -115,6 +115,20 @@ def divide(dataset: Dataset, feedback: Feedback | None, config: TrainerConfig) -
         validation=None if is_window else on_test.validation,
         notes=(_NO_VALIDATION,) if is_window and on_test.validation is not None else (),
     )
+
+
+def _learn(source: Labelled, positions: NDArray[np.intp], recent: Labelled, policy: str) -> Labelled:
+    """What is learnt from when the policy brings `recent` rows to those of the `source`, at `positions` of its table.
+
+    Replace lets them take the place of as many of the oldest: by the time column, or else the first of the table.
+    """
+    if policy == "Append":
+        return _join(source, recent)
+    left = len(source.target) - len(recent.target)
+    if policy == "Window" or left <= 0:
+        return recent
+    oldest_first = np.lexsort((positions,) if source.times is None else (positions, source.times))
+    return _join(source.take(np.sort(oldest_first[-left:])), recent)
 
 
 def _captured(feedback: Feedback, dataset: Dataset, source: Labelled) -> Labelled:
@@ -148,7 +162,9 @@ def _split_recent(recent: Labelled, config: TrainerConfig, *, stratify: bool) ->
     return split
 
 
-def _without_recent_test(on_test: Parts, recent: Labelled, config: FeedbackConfig) -> Parts:
+def _without_recent_test(
+    on_test: Parts, positions: NDArray[np.intp], recent: Labelled, config: FeedbackConfig
+) -> Parts:
     needed = int(RECENT_MINIMUM / RECENT_FRACTION)
     if config.policy == "Window":
         raise RefusedError(
@@ -160,7 +176,7 @@ def _without_recent_test(on_test: Parts, recent: Labelled, config: FeedbackConfi
         f"{len(recent.target)} labelled captured rows are too few to be judged on ({needed} are needed, of two "
         "classes at least): all were learnt from, and the test part of the source was the judge"
     )
-    return replace(on_test, train=_join(on_test.train, recent), notes=(note,))
+    return replace(on_test, train=_learn(on_test.train, positions, recent, config.policy), notes=(note,))
 
 
 def _join(first: Labelled, second: Labelled) -> Labelled:

@@ -52,6 +52,21 @@ class RetrainBudget(ApiModel):
     window: Annotated[Duration, Field(description="Requests of the last such time count.")] = "24h"
 
 
+class FollowUps(ApiModel):
+    """Further retrains after one for an alarm, when more rows of the changed world are there."""
+
+    runs: Annotated[int, Field(ge=1, le=5, description="At most so many after each alarm.")] = 1
+    growth: Annotated[
+        float,
+        Field(
+            gt=1,
+            le=100,
+            description="The next one is due when the time since the change is so many times as long as it was at the "
+            "last one.",
+        ),
+    ] = 4
+
+
 class Retrain(ApiModel):
     """What an alarm leads to."""
 
@@ -95,6 +110,13 @@ class Retrain(ApiModel):
             "it learned from: the same rows would teach the same."
         ),
     ] = True
+    follow_ups: Annotated[
+        FollowUps | None,
+        Field(
+            description="Shortly after a change there are few rows to learn it from. Absent: only another alarm leads "
+            "to another retrain."
+        ),
+    ] = None
     cooldown: Annotated[Duration, Field(description="Least time between two retrains.")] = "1h"
     budget: RetrainBudget = RetrainBudget()
     give_up_after: Annotated[
@@ -185,6 +207,9 @@ class Check(ApiModel):
     limit: float | None = None
     rows: Annotated[int, Field(ge=0)] = 0
     worst: Annotated[tuple[FeatureFinding, ...], Field(max_length=5)] = ()
+    since: Annotated[
+        AwareDatetime | None, Field(description="When what is found began, if that is before the window.")
+    ] = None
 
 
 class Window(ApiModel):
@@ -211,6 +236,7 @@ class TimelinePoint(ApiModel):
     feature: Annotated[str, Field(max_length=256, description="The one that differed most.")] = ""
     drift: Annotated[float | None, Field(description="Its distance.")] = None
     quality: Annotated[float | None, Field(description="The metric of the labelled rows.")] = None
+    error: Annotated[float | None, Field(description="Standard error of `quality`.")] = None
     estimated: Annotated[float | None, Field(description="The metric to be expected of all rows.")] = None
 
 
@@ -225,6 +251,7 @@ class RetrainRequest(ApiModel):
     since: AwareDatetime
     until: AwareDatetime
     policy: Literal["Append", "Replace", "Window"]
+    follow_up: Annotated[int, Field(ge=0, description="Which one after the alarm's own, from 1.")] = 0
 
 
 class RequestMark(ApiModel):

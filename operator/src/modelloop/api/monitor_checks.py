@@ -75,6 +75,20 @@ class QualityCheck(ApiModel):
     max_drop: Annotated[
         float, Field(ge=0, description="Allowed loss against the version's own test, in the metric's unit.")
     ] = 0.05
+    max_decline: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="Allowed loss between earlier and later windows of the version, in the metric's unit; found "
+            "over all of them. Absent: windows are looked at one by one.",
+        ),
+    ] = None
+    false_alarms: Annotated[
+        float,
+        Field(
+            gt=0, le=0.1, description="Share of windows without a loss that may raise an alarm for a decline, at most."
+        ),
+    ] = 0.001
     min_labels: Annotated[int, Field(ge=1, le=1_000_000, description="Fewer labelled rows decide nothing.")] = 30
 
 

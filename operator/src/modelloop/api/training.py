@@ -194,7 +194,7 @@ class Feedback(ApiModel):
     deployment: Annotated[str, Field(max_length=63)]
     since: AwareDatetime
     until: AwareDatetime
-    policy: Literal["Append", "Window"]
+    policy: Literal["Append", "Replace", "Window"]
 
 
 class FailedGate(ApiModel):

@@ -22,6 +22,8 @@ _MAX_REASON = 1024
 CLOCK_TOLERANCE = timedelta(minutes=10)
 """What lies further ahead than two clocks differ was written before a clock was set back. It must not hold anything up
 until that time comes again."""
+_CLEARLY_MORE = 2.0
+"""Times as many rows that make another try of a retrain worth it that made no better version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,10 @@ def decide_retrain(observed: ObservedMonitor, fruitless: int, windows: Sequence[
     busy = _find_busy(observed, model)
     if busy is not None:
         return busy
-    if not is_alarm and not is_asked:
+    follow_up = None if is_alarm or is_asked else find_follow_up(observed.status.retrain, windows, retrain)
+    if follow_up is not None:
+        alarm = follow_up.message
+    elif not is_alarm and not is_asked:
         return Decision(Reason.NO_ALARM, alarm if recent else "no window of the served version was looked at yet")
     if is_asked:
         alarm = "a person asked for it"
@@ -139,6 +144,8 @@ def decide_retrain(observed: ObservedMonitor, fruitless: int, windows: Sequence[
         return Decision(Reason.NO_WINDOW_YET, f"{alarm}; no window of the served version was looked at yet")
     if not is_asked:
         hold = _find_hold(observed, fruitless, model, retrain, recent[-1], alarm, now)
+        if hold is None and is_alarm:
+            hold = _find_repetition(observed.status.retrain, breached, retrain, alarm)
         if hold is not None:
             return hold
     if recent[-1].labels < retrain.min_labels:
@@ -148,7 +155,11 @@ def decide_retrain(observed: ObservedMonitor, fruitless: int, windows: Sequence[
         )
         return Decision(Reason.WAITING_FOR_LABELS, message)
     reason = _word(breached, retrain) if is_alarm and not is_asked else alarm
-    request = _request(observed, model, retrain, breached if is_alarm else recent[-1:], reason, now)
+    if follow_up is not None:
+        request = _request(observed, model, retrain, follow_up.since, recent[-1], reason, now, follow_up.number)
+    else:
+        since = min(_begin(window, retrain.checks) for window in (breached if is_alarm else recent[-1:]))
+        request = _request(observed, model, retrain, since, recent[-1], reason, now)
     if retrain.mode == "Suggest" and not is_asked:
         message = (
             f"a retrain of {model.training!r} is suggested: {reason}; "
@@ -279,17 +290,59 @@ def _word(breached: Sequence[Window], retrain: Retrain) -> str:
     return f"{names} breached in {len(breached)} windows; {checks[0].message}"[:_MAX_REASON]
 
 
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A further retrain that is due."""
+
+    number: int
+    since: datetime
+    message: str
+
+
+def find_follow_up(last: RetrainRequest | None, windows: Sequence[Window], retrain: Retrain) -> FollowUp | None:
+    """The one that is due after `last`, whose version serves by now: its `windows`, oldest first, begin after it."""
+    allowed = retrain.follow_ups
+    if allowed is None or last is None or not windows or windows[0].start < last.until:
+        return None
+    grown = windows[-1].end - last.since
+    if last.follow_up >= allowed.runs or grown < allowed.growth * (last.until - last.since):
+        return None
+    message = (
+        f"follow-up {last.follow_up + 1} of {allowed.runs}: {grown} have gone since the change, "
+        f"{last.until - last.since} when it was learned last"
+    )
+    return FollowUp(last.follow_up + 1, last.since, message)
+
+
+def _find_repetition(
+    last: RetrainRequest | None, breached: Sequence[Window], retrain: Retrain, alarm: str
+) -> Decision | None:
+    """An alarm for a change that a retrain couldn't mend waits until there are clearly more rows to learn from."""
+    if retrain.follow_ups is None or last is None:
+        return None
+    since, until = min(_begin(window, retrain.checks) for window in breached), breached[-1].end
+    if since >= last.until or until - since >= _CLEARLY_MORE * (last.until - since):
+        return None
+    return Decision(Reason.WAITING_FOR_LABELS, f"{alarm}; the last retrain learned from most of these rows")
+
+
+def _begin(window: Window, names: Sequence[str]) -> datetime:
+    """Since when the rows are of the world that the window found: before lies what the model knows."""
+    begun = [check.since for check in breached_checks(window, names) if check.since is not None]
+    return min(begun, default=window.start)
+
+
 def _request(
     observed: ObservedMonitor,
     model: ObservedModel,
     retrain: Retrain,
-    windows: Sequence[Window],
+    since: datetime,
+    newest: Window,
     reason: str,
     now: datetime,
+    follow_up: int = 0,
 ) -> RetrainRequest:
     """Its id follows from the newest window, or from a person's word, so that it counts once whatever happens."""
-    newest = windows[-1]
-    since = min(window.start for window in windows)
     if retrain.lookback is not None:
         since = newest.end - parse_duration(retrain.lookback)
     mark = f"/{observed.token}" if observed.is_asked else ""
@@ -302,4 +355,5 @@ def _request(
         since=since,
         until=newest.end,
         policy=retrain.data,
+        follow_up=follow_up,
     )
