@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.loop_streams import SOURCE, Stream
-from bench.loop_training import METRIC, Answered, Training, Version
+from bench.loop_training import Answered, Training, Version
 from modelkit.contract.codec import to_plain
 from modelkit.contract.config import FeedbackConfig, StoreConfig, VersionRef
 from modelkit.contract.monitoring import DriftConfig, MonitorConfig, QualityConfig
@@ -59,8 +59,16 @@ class Monitor:
         self.status = ModelMonitorStatus(observed_generation=1)
         self._points: list[TimelinePoint] = []
 
-    def look(self, version: Version, since: int, window: int, rows: NDArray[Any], labels: NDArray[Any],
-             predictions: NDArray[Any], probabilities: NDArray[Any]) -> WindowResult:
+    def look(
+        self,
+        version: Version,
+        since: int,
+        window: int,
+        rows: NDArray[Any],
+        labels: NDArray[Any],
+        predictions: NDArray[Any],
+        probabilities: NDArray[Any],
+    ) -> WindowResult:
         """The pod's work on a window: counts, checks, its entry in the status."""
         config = self._configure(version, since)
         features = pa.table({f"x{index}": rows[:, index] for index in range(rows.shape[1])})
@@ -126,9 +134,7 @@ class Monitor:
         request = self.status.retrain
         if request is None or (last is not None and request.id == last.id):
             return None
-        return FeedbackConfig(
-            deployment="loop", since=request.since, until=request.until, policy=request.policy
-        )
+        return FeedbackConfig(deployment="loop", since=request.since, until=request.until, policy=request.policy)
 
 
 def run_loop(stream: Stream, training: Training, spec: ModelMonitorSpec) -> Course:

@@ -9,8 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.loop_streams import SOURCE, Stream
-from modelkit.contract.config import FeedbackConfig, TrainerConfig
-from modelkit.contract.config import StoreConfig
+from modelkit.contract.config import FeedbackConfig, StoreConfig, TrainerConfig
 from modelkit.contract.result import TrainingResult
 from modelkit.data.columns import as_array, column_of, to_rows
 from modelkit.data.dataset import Dataset, build_dataset
@@ -105,7 +104,11 @@ class Training:
         self.runs = 0
 
     def run(
-        self, feedback: FeedbackConfig | None, captured: slice, champion: Version | None, answers: Answered | None = None
+        self,
+        feedback: FeedbackConfig | None,
+        captured: slice,
+        champion: Version | None,
+        answers: Answered | None = None,
     ) -> tuple[Version, bool]:
         """A run that learns from `captured` rows of the stream, too; whether it was approved.
 
@@ -150,7 +153,9 @@ class Training:
             feedback_rows=found.found if found else 0,
         )
         if champion is not None:
-            predictions, probabilities = champion.answer(parts.evaluation_frame.to_numpy(np.float64)[:, : len(dataset.columns)])
+            predictions, probabilities = champion.answer(
+                parts.evaluation_frame.to_numpy(np.float64)[:, : len(dataset.columns)]
+            )
             old = Answers(answers.task, answers.truth, predictions, probabilities, champion.classes)
             result = replace(result, champion=compare_answers(config, champion.number, answers, old))
         version = Version(self.runs, fitted, dataset.columns, classes, result, parts, answers)

@@ -56,9 +56,7 @@ def mixed(functions: list[int], seed: int) -> list:
 
 def sine(functions: list[int], seed: int) -> list:
     """Curves through a square."""
-    return [
-        synth.Sine(classification_function=function, seed=seed + 100 * i) for i, function in enumerate(functions)
-    ]
+    return [synth.Sine(classification_function=function, seed=seed + 100 * i) for i, function in enumerate(functions)]
 
 
 def led(drifting: list[int], seed: int) -> list:

@@ -65,7 +65,8 @@ def test_a_gain_and_an_allowed_loss_are_no_evidence() -> None:
     better = [measure(0.8, TEST_ROWS, None), measure(0.95, LABELS, 0)]
     worse = [measure(0.9, TEST_ROWS, None), *(measure(0.87, LABELS, n) for n in range(20))]
     gain, allowed, loss = (
-        find_change("accuracy", levels, max_drop, 0.05) for levels, max_drop in ((better, 0.0), (worse, 0.05), (worse, 0.0))
+        find_change("accuracy", levels, max_drop, 0.05)
+        for levels, max_drop in ((better, 0.0), (worse, 0.05), (worse, 0.0))
     )
     assert gain is not None
     assert gain.p_value == 1.0
@@ -90,7 +91,12 @@ def point(end: int, version: int = 2, quality: float | None = 0.9, error: float 
 
 
 def test_windows_of_the_version_that_overlap_count_once_and_those_that_tell_nothing_not_at_all() -> None:
-    points = [point(3, version=1), *(point(end) for end in range(5, 14)), point(14, quality=None), point(15, error=None)]
+    points = [
+        point(3, version=1),
+        *(point(end) for end in range(5, 14)),
+        point(14, quality=None),
+        point(15, error=None),
+    ]
     levels = select_levels(points, 2, BEGIN + 4 * HOUR, BEGIN + 14 * HOUR, 4 * HOUR)
     assert [level.start for level in levels] == [BEGIN + hour * HOUR for hour in (4, 5, 9)]
     assert find_change("accuracy", [measure(0.9, 10, None)], 0.0, 0.001) is None

@@ -236,7 +236,10 @@ def test_a_retrain_learns_from_the_rows_since_the_change_that_the_check_dates() 
     assert plan.status.retrain.until == NOW
 
 
-FOLLOWED = {"alarm": {"breaches": 1, "windows": 1}, "retrain": {"cooldown": "0s", "followUps": {"runs": 1, "growth": 4}}}
+FOLLOWED = {
+    "alarm": {"breaches": 1, "windows": 1},
+    "retrain": {"cooldown": "0s", "followUps": {"runs": 1, "growth": 4}},
+}
 
 
 def retrained(**fields: object) -> MonitorWorld:

@@ -55,8 +55,8 @@ class QualityConfig:
     max_drop: float = 0.05
     """Allowed loss against the version's own test metric, in the metric's unit."""
     max_decline: float | None = None
-    """Allowed loss between earlier and later windows of the version, of which the first is its own test, in the metric's
-    unit; None: windows are looked at one by one."""
+    """Allowed loss between earlier and later windows of the version, of which the first is its own test, in the
+    metric's unit; None: windows are looked at one by one."""
     false_alarms: float = 0.001
     """Share of windows without a loss that may raise an alarm for a decline, at most."""
     min_labels: int = 30

@@ -13,7 +13,6 @@ that follow each other share nearly all of their rows: alarms of a whole stream 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import sqrt
 
 import numpy as np
 from scipy.special import ndtr

@@ -51,8 +51,8 @@ class QualityCheck(ApiModel):
         float | None,
         Field(
             ge=0,
-            description="Allowed loss between earlier and later windows of the version, in the metric's unit; found over "
-            "all of them. Absent: windows are looked at one by one.",
+            description="Allowed loss between earlier and later windows of the version, in the metric's unit; found "
+            "over all of them. Absent: windows are looked at one by one.",
         ),
     ] = None
     false_alarms: Annotated[
@@ -122,8 +122,8 @@ class Retrain(ApiModel):
     data: Annotated[
         Literal["Append", "Replace", "Window"],
         Field(
-            description="Append: the training source and the labelled captured rows; Replace: they take the place of as "
-            "many of its oldest rows; Window: only they."
+            description="Append: the training source and the labelled captured rows; Replace: they take the place "
+            "of as many of its oldest rows; Window: only they."
         ),
     ] = "Append"
     lookback: Annotated[
@@ -144,8 +144,8 @@ class Retrain(ApiModel):
     follow_ups: Annotated[
         FollowUps | None,
         Field(
-            description="Shortly after a change there are few rows to learn it from. Absent: only another alarm leads to "
-            "another retrain."
+            description="Shortly after a change there are few rows to learn it from. Absent: only another alarm leads "
+            "to another retrain."
         ),
     ] = None
     cooldown: Annotated[Duration, Field(description="Least time between two retrains.")] = "1h"
