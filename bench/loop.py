@@ -108,7 +108,7 @@ def measure(tasks: Sequence[Task], processes: int) -> dict[Task, Result]:
 
 
 def find_delays(course: Course, changes: Sequence[int]) -> list[int | None]:
-    """Windows from each change to the first retrain before the next one; 0: asked for at the end of its first window."""
+    """Windows from each change to the first retrain before the next one; 0: asked for after its first window."""
     ends = [*changes[1:], sys.maxsize]
     return [
         next((asked - change for asked in course.retrains if change <= asked < end), None)
@@ -189,7 +189,8 @@ def describe(lines: Sequence[Line], steady: Mapping[Plan, Sequence[Course]], sec
         oracle = "" if line.oracle is None else f"{line.oracle:.3f}"
         text.append(
             f"| {line.plan.name} | {line.never:.3f} | {oracle} | {line.every:.3f} ({line.windows}) | "
-            f"{line.loop.mean:.3f} | {line.ratio:.1%} | {len(line.loop.retrains)} of {len(line.loop.accuracy)} | {delays} |"
+            f"{line.loop.mean:.3f} | {line.ratio:.1%} | "
+            f"{len(line.loop.retrains)} of {len(line.loop.accuracy)} | {delays} |"
         )
     mean = statistics.mean(line.ratio for line in lines)
     text += [
