@@ -63,7 +63,7 @@ lock: setup ## refresh the hash-checked locks (UPGRADE=1 for newer versions)
 	  $(COMPILE) -c requirements/dev.lock --extra $$extra pyproject.toml -o requirements/$$extra.lock; done
 	@for part in shared shared-arrow; do \
 	  $(COMPILE) -c requirements/dev.lock requirements/$$part.in -o requirements/$$part.lock; done
-	@for other in bare mlserver kserve bentoml clients evidently; do \
+	@for other in bare mlserver kserve bentoml clients evidently river; do \
 	  $(COMPILE) requirements/others/$$other.in -o requirements/others/$$other.lock; done
 
 MONITORING := manifests/monitoring
@@ -147,6 +147,9 @@ bench-training: setup ## what a run costs above the bare scikit-learn script, an
 bench-monitor: setup ## drift in Parquet files beside bare numpy and Evidently
 	@$(BIN)/python -m bench.monitor $(ARGS)
 
+bench-loop: setup ## the retrain decision on streams with known drift, beside retraining every window
+	@$(BIN)/python -m bench.loop $(ARGS)
+
 bench-serving: setup ## our server beside a bare handler and other model servers
 	@$(BIN)/python -m bench.serving $(ARGS)
 
@@ -161,4 +164,4 @@ clean: ## remove what was built here, the development environment too
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help setup lock generate verify check format test-unit test-cluster test-e2e test-rollouts test images install-manifest demo \
-	demo-down bench-operator bench-training bench-monitor bench-serving cluster-up cluster-down clean
+	demo-down bench-operator bench-training bench-monitor bench-loop bench-serving cluster-up cluster-down clean

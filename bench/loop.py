@@ -50,7 +50,7 @@ TRAINING = ModelTrainingSpec.model_validate(
 )
 LOOP, NEVER, ORACLE = "loop", "never", "oracle"
 EVERY = (2, 6, 10)
-"""Windows that a retrain after every window learns from: the best of them for each stream is what the loop is held to."""
+"""Windows that a retrain after every window learns from: the loop is held to the best of them for each stream."""
 FOLLOWED = 3
 """The oracle retrains after the first window of a change, and again so many windows later."""
 SEEDS = 20
@@ -108,7 +108,7 @@ def measure(tasks: Sequence[Task], processes: int) -> dict[Task, Result]:
 
 
 def find_delays(course: Course, changes: Sequence[int]) -> list[int | None]:
-    """Windows from each change to the first retrain that was asked for before the next; 0: at its first window's end."""
+    """Windows from each change to the first retrain before the next one; 0: asked for after its first window."""
     ends = [*changes[1:], sys.maxsize]
     return [
         next((asked - change for asked in course.retrains if change <= asked < end), None)
@@ -178,17 +178,19 @@ def judge(lines: Sequence[Line], steady: Mapping[Plan, Sequence[Course]]) -> lis
 def describe(lines: Sequence[Line], steady: Mapping[Plan, Sequence[Course]], seconds: float) -> str:
     """The tables in Markdown."""
     text = [
-        f"{os.cpu_count()} cores, {seconds / 60:.0f} minutes, Python {platform.python_version()}, {time.strftime('%B %Y')}.",
+        f"{os.cpu_count()} cores, {seconds / 60:.0f} minutes, Python {platform.python_version()}, "
+        f"{time.strftime('%B %Y')}.",
         "",
-        "| stream | never | oracle | every window (of the last) | loop | loop / every | retrains | delay after each change |",
+        "| stream | never | oracle | every window (of the last) | loop | loop / every | retrains | windows of delay |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for line in lines:
         delays = ", ".join("none" if delay is None else str(delay) for delay in line.delays) or "always changing"
         oracle = "" if line.oracle is None else f"{line.oracle:.3f}"
         text.append(
-            f"| {line.plan.name} | {line.never:.3f} | {oracle} | {line.every:.3f} ({line.windows}) | {line.loop.mean:.3f} | "
-            f"{line.ratio:.1%} | {len(line.loop.retrains)} of {len(line.loop.accuracy)} | {delays} |"
+            f"| {line.plan.name} | {line.never:.3f} | {oracle} | {line.every:.3f} ({line.windows}) | "
+            f"{line.loop.mean:.3f} | {line.ratio:.1%} | "
+            f"{len(line.loop.retrains)} of {len(line.loop.accuracy)} | {delays} |"
         )
     mean = statistics.mean(line.ratio for line in lines)
     text += [

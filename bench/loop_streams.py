@@ -25,7 +25,7 @@ class Plan:
     name: str
     kind: str
     drifts: tuple[float, ...] = ()
-    """After which shares of the rows that follow the source it changes, or begins to. Empty: it always does, or never."""
+    """After which shares of the rows behind the source it changes, or begins to. Empty: it always does, or never."""
     window: int = 500
     """Rows of a window."""
 
