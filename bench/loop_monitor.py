@@ -16,8 +16,10 @@ from modelkit.contract.config import FeedbackConfig, StoreConfig, VersionRef
 from modelkit.contract.monitoring import DriftConfig, MonitorConfig, QualityConfig
 from modelkit.contract.result import TimelinePoint, WindowResult
 from modelkit.monitor.counts import count_rows
-from modelkit.monitor.labels import encode_answers, select_labelled
-from modelkit.monitor.status import merge_windows
+from modelkit.monitor.encoding import encode_answers
+from modelkit.monitor.history import merge_entries
+from modelkit.monitor.labels import select_labelled
+from modelkit.monitor.timeline import build_point
 from modelkit.monitor.window import Gathered, examine_window
 from modelloop.api.monitor import ModelMonitorSpec, ModelMonitorStatus
 from modelloop.decide.monitor import decide_monitor
@@ -85,22 +87,11 @@ class Monitor:
         labelled = select_labelled(reference, pa.table({**encoded, "probabilities": meta["probabilities"]}))
         gathered = Gathered(count_rows(reference, features, meta), labelled)
         bounds = (time_of(window), time_of(window + 1))
-        examination = examine_window(config, reference, gathered, bounds, self._points)
-        found, estimate = examination.result, examination.estimate
-        self._points.append(
-            TimelinePoint(
-                end=found.end,
-                version=found.version,
-                state="OK",
-                rows=found.rows,
-                labels=found.labels,
-                quality=None if estimate is None else estimate.value,
-                error=None if estimate is None else estimate.error,
-            )
-        )
-        del self._points[: -config.timeline_limit]
+        examination = examine_window(config, reference, gathered, bounds, past=self._points)
+        found = examination.result
+        self._points = [*self._points, build_point(examination)][-config.timeline_limit :]
         plain = self.status.model_dump(mode="json", by_alias=True)
-        plain["windows"] = merge_windows(plain["windows"], to_plain(found), config.history_limit)
+        plain["windows"] = merge_entries(plain["windows"], to_plain(found), config.history_limit, bounds[1])
         self.status = ModelMonitorStatus.model_validate(plain)
         return found
 
