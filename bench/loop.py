@@ -29,7 +29,7 @@ MONITOR = ModelMonitorSpec.model_validate(
         "deploymentRef": {"name": "loop"},
         "schedule": "@hourly",
         "window": "1h",
-        "quality": {"metric": "accuracy", "maxDrop": 0.2, "maxDecline": 0, "falseAlarms": 0.0003},
+        "quality": {"metric": "accuracy", "maxDrop": 0.2, "maxDecline": 0, "falseAlarms": 0.0001},
         "alarm": {"breaches": 1, "windows": 1},
         "retrain": {
             "checks": ["Quality"],
@@ -54,6 +54,8 @@ EVERY = (2, 6, 10)
 FOLLOWED = 3
 """The oracle retrains after the first window of a change, and again so many windows later."""
 SEEDS = 20
+FIRST_SEED = 21
+"""Rules and limits were chosen on the streams of seeds 1 to 20: what is reported is of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,10 @@ def run(task: Task) -> Result:
 
 def build_tasks(drifting: Sequence[Plan], steady: Sequence[Plan], seeds: int) -> list[Task]:
     """Those that take long first."""
-    every = [Task(plan, 1, str(count)) for count in sorted(EVERY, reverse=True) for plan in drifting]
-    ours = [Task(plan, 1, policy) for plan in drifting for policy in (LOOP, NEVER, ORACLE)]
+    every = [Task(plan, FIRST_SEED, str(count)) for count in sorted(EVERY, reverse=True) for plan in drifting]
+    ours = [Task(plan, FIRST_SEED, policy) for plan in drifting for policy in (LOOP, NEVER, ORACLE)]
     ours = [task for task in ours if task.policy != ORACLE or task.plan.drifts]
-    return every + ours + [Task(plan, seed, LOOP) for plan in steady for seed in range(1, seeds + 1)]
+    return every + ours + [Task(plan, seed, LOOP) for plan in steady for seed in range(FIRST_SEED, FIRST_SEED + seeds)]
 
 
 def measure(tasks: Sequence[Task], processes: int) -> dict[Task, Result]:
@@ -143,14 +145,14 @@ class Line:
 
 def build_line(plan: Plan, results: Mapping[Task, Result]) -> Line:
     """What there is to say of a stream."""
-    found = results[Task(plan, 1, LOOP)]
-    every = {count: results[Task(plan, 1, str(count))].course.mean for count in EVERY}
+    found = results[Task(plan, FIRST_SEED, LOOP)]
+    every = {count: results[Task(plan, FIRST_SEED, str(count))].course.mean for count in EVERY}
     best = max(every, key=lambda count: every[count])
-    oracle = results.get(Task(plan, 1, ORACLE))
+    oracle = results.get(Task(plan, FIRST_SEED, ORACLE))
     return Line(
         plan=plan,
         loop=found.course,
-        never=results[Task(plan, 1, NEVER)].course.mean,
+        never=results[Task(plan, FIRST_SEED, NEVER)].course.mean,
         every=every[best],
         windows=best,
         oracle=None if oracle is None else oracle.course.mean,
@@ -238,7 +240,10 @@ def main(arguments: list[str]) -> int:
     began = time.perf_counter()
     results = measure(tasks, options.processes)
     lines = [build_line(plan, results) for plan in drifting]
-    courses = {plan: [results[Task(plan, seed + 1, LOOP)].course for seed in range(options.seeds)] for plan in steady}
+    courses = {
+        plan: [results[Task(plan, FIRST_SEED + offset, LOOP)].course for offset in range(options.seeds)]
+        for plan in steady
+    }
     store_courses(results)
     text = describe(lines, courses, time.perf_counter() - began)
     print(text)
