@@ -164,13 +164,15 @@ class SliceConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainConfig:
-    """What the model card shows beside permutation importance, which is always there."""
+    """What the model card shows beside permutation importance, which is always there, and what is kept for monitors."""
 
     shap_rows: int = 0
     """Evaluation rows that SHAP values are computed for; 0: none."""
     partial_dependence: int = 3
     """Of that many of the most important features."""
     learning_curve: bool = True
+    reference_rows: int = 2000
+    """At most so many evaluation rows are kept with the version; 0: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from modelkit.train.finished import Finished
 from modelkit.train.learning import measure_learning
 from modelkit.train.page import build_page
 from modelkit.train.pictures import draw_pictures
-from modelkit.train.reference import draw_reference
+from modelkit.train.reference import count_wanted, draw_reference
 
 _SAMPLES = 20
 _CONFIDENCE = 0.95
@@ -45,8 +45,9 @@ def build_files(run: Finished, jobs: int | None = None) -> dict[str, bytes]:
         files.SIGNATURE: dump_signature(run.signature),
         files.METRICS: to_json(metrics),
         files.PROFILE: to_json(profile),
-        files.REFERENCE: draw_reference(run, profile),
     }
+    if count_wanted(run.config):
+        built[files.REFERENCE] = draw_reference(run, profile)
     card = build_card(run, metrics, importance)
     built[files.CARD] = card.encode()
     built[files.CARD_HTML] = build_page(card, draw_pictures(run, metrics, importance, explanation))

@@ -198,7 +198,7 @@ class CrossValidation(ApiModel):
 
 
 class Explain(ApiModel):
-    """What the model card shows beside permutation importance."""
+    """What the model card shows beside permutation importance, and what is kept for monitors."""
 
     shap_rows: Annotated[
         int, Field(ge=0, le=10000, description="Evaluation rows that SHAP values are computed for; 0: none.")
@@ -207,6 +207,15 @@ class Explain(ApiModel):
         int, Field(ge=0, le=20, description="Partial dependence of that many of the most important features.")
     ] = 3
     learning_curve: Annotated[bool, Field(description="Quality by number of training rows.")] = True
+    reference_rows: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2000,
+            description="Rows of the test part, without the target, that are kept with the version for monitors to "
+            "compare windows with (MultivariateDrift, AttributionDrift); 0: none.",
+        ),
+    ] = 2000
 
 
 class Student(ApiModel):
