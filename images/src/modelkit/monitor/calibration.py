@@ -22,13 +22,13 @@ from modelkit.contract.monitoring import CalibrationConfig
 from modelkit.contract.result import CheckResult
 from modelkit.data.calibration import bin_confidences
 from modelkit.evaluate.metrics import compute_metrics
+from modelkit.monitor.excess import describe_excess, is_beyond
 from modelkit.monitor.labels import Labelled
 from modelkit.monitor.reference import Reference
-from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, format_p_value, plural
+from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, plural
 
 CALIBRATION = "Calibration"
 
-SIGNIFICANCE = 0.05
 RESAMPLES = 1000
 MIN_BIN_LABELS = 10
 """Labelled rows of the window that a bin of the reliability curve has at least."""
@@ -129,10 +129,11 @@ def check_calibration(
     if reliability is None:
         reason = _why_unknown(reference, labelled, min_labels)
         return CheckResult(name=CALIBRATION, state=UNKNOWN, message=reason, limit=config.max_error, rows=len(labelled))
+    excess = describe_excess("excess beyond chance", reliability.excess, config.max_error, reliability.p_value)
     message = (
         f"expected calibration error {format_number(reliability.error)} on {plural(reliability.labels, 'label')}, "
         f"{format_number(reliability.reference_error)} on the version's own test; "
-        f"{_describe_excess(reliability, config.max_error)}{_describe_brier(reliability)}"
+        f"{excess}{_describe_brier(reliability)}"
     )
     if labelled.unusable:
         message += f"; {plural(labelled.unusable, 'label')} of no known class left out"
@@ -148,7 +149,7 @@ def check_calibration(
 
 def is_breached(reliability: Reliability, max_error: float) -> bool:
     """Is the excess larger than allowed, beyond chance?"""
-    return reliability.excess > max_error and reliability.p_value < SIGNIFICANCE
+    return is_beyond(reliability.excess, max_error, reliability.p_value)
 
 
 def _count_labelled(entry: Mapping[str, Any], labelled: Labelled) -> _Sample:
@@ -194,16 +195,6 @@ def _build_bins(window: _Sample, test: _Sample) -> tuple[ReliabilityBin, ...]:
         )
         if rows and test_rows
     )
-
-
-def _describe_excess(reliability: Reliability, max_error: float) -> str:
-    excess, limit = format_number(max(0.0, reliability.excess)), format_number(max_error)
-    if reliability.excess <= max_error:
-        return f"excess beyond chance {excess} ≤ {limit}"
-    chance = format_p_value(reliability.p_value, sign=True)
-    if is_breached(reliability, max_error):
-        return f"excess beyond chance {excess} > {limit} (p {chance})"
-    return f"excess {excess} > {limit}, but with so few labels it may be chance (p {chance})"
 
 
 def _describe_brier(reliability: Reliability) -> str:

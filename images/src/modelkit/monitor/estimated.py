@@ -19,13 +19,13 @@ from modelkit.data.losses import FOLDS
 from modelkit.evaluate.answers import CLASSIFICATION
 from modelkit.monitor.additive import expect_loss
 from modelkit.monitor.confidences import expect_metric
+from modelkit.monitor.excess import describe_excess, is_beyond
 from modelkit.monitor.reference import Reference
 from modelkit.monitor.summary import Summary
-from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, format_p_value, plural, too_few_rows
+from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, plural, too_few_rows
 
 ESTIMATED_QUALITY = "EstimatedQuality"
 
-SIGNIFICANCE = 0.05
 Z = 1.6449
 """Standard normal quantile of 95 %: the shown interval is two-sided at 90 %."""
 MIN_TEST_ROWS = 50
@@ -131,10 +131,11 @@ def check_estimated_quality(
         return CheckResult(
             name=ESTIMATED_QUALITY, state=UNKNOWN, message=reason, limit=config.max_drop, rows=summary.rows
         )
+    drop = describe_excess("drop", expected.drop, config.max_drop, expected.p_value)
     interval = f"{format_number(expected.low)} to {format_number(expected.high)}"
     message = (
         f"{metric} {format_number(expected.value)} ({interval}) is to be expected of {plural(expected.rows, 'row')}, "
-        f"{format_number(expected.reference)} of the version's own test; {_describe_drop(expected, config.max_drop)}; "
+        f"{format_number(expected.reference)} of the version's own test; {drop}; "
         "as long as the same rows have the same answers, which only labels tell"
     )
     if expected.left_out:
@@ -151,17 +152,7 @@ def check_estimated_quality(
 
 def is_breached(expected: ExpectedQuality, max_drop: float) -> bool:
     """Is the expected drop larger than allowed, beyond chance?"""
-    return expected.drop > max_drop and expected.p_value < SIGNIFICANCE
-
-
-def _describe_drop(expected: ExpectedQuality, max_drop: float) -> str:
-    drop, limit = format_number(max(0.0, expected.drop)), format_number(max_drop)
-    if expected.drop <= max_drop:
-        return f"drop {drop} ≤ {limit}"
-    chance = format_p_value(expected.p_value, sign=True)
-    if is_breached(expected, max_drop):
-        return f"drop {drop} > {limit} (p {chance})"
-    return f"drop {drop} > {limit}, which may be chance (p {chance})"
+    return is_beyond(expected.drop, max_drop, expected.p_value)
 
 
 def _why_unknown(reference: Reference, summary: Summary, metric: str, min_rows: int) -> str:

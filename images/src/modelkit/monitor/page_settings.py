@@ -5,9 +5,9 @@ from html import escape
 
 from modelkit.contract.codec import format_time
 from modelkit.monitor.drift import max_distance
+from modelkit.monitor.excess import SIGNIFICANCE
 from modelkit.monitor.methods import configured_method
 from modelkit.monitor.page_parts import MAX_SHOWN_NAME, View, build_facts
-from modelkit.monitor.quality import SIGNIFICANCE
 from modelkit.monitor.wording import format_number, format_share, plural, shorten
 
 

@@ -23,12 +23,12 @@ from modelkit.contract.result import CheckResult
 from modelkit.evaluate.answers import Answers
 from modelkit.evaluate.metrics import compute_metrics, weighted_metrics
 from modelkit.monitor.change import Change
+from modelkit.monitor.excess import describe_excess, is_beyond
 from modelkit.monitor.labels import Labelled
 from modelkit.monitor.wording import BREACHED, OK, UNKNOWN, format_number, format_p_value, plural
 
 QUALITY = "Quality"
 
-SIGNIFICANCE = 0.05
 Z = 1.6449
 """Standard normal quantile of 95 %: the shown interval is two-sided at 90 %."""
 RESAMPLES = 300
@@ -162,7 +162,7 @@ def check_quality(
     message = (
         f"{metric} {format_number(estimate.value)} ({interval}) on {plural(estimate.labels, 'label')} of "
         f"{plural(rows, 'row')}, {format_number(estimate.reference)} on the version's own test; "
-        f"{_describe_drop(estimate, config.max_drop)}"
+        f"{describe_excess('drop', estimate.drop, config.max_drop, estimate.p_value)}"
     )
     if labelled.unusable:
         message += f"; {plural(labelled.unusable, 'label')} of no known class or no number left out"
@@ -182,7 +182,7 @@ def check_quality(
 
 def is_breached(estimate: Estimate, max_drop: float) -> bool:
     """Is the drop larger than allowed, beyond chance?"""
-    return estimate.drop > max_drop and estimate.p_value < SIGNIFICANCE
+    return is_beyond(estimate.drop, max_drop, estimate.p_value)
 
 
 def _describe_change(metric: str, change: Change) -> str:
@@ -191,16 +191,6 @@ def _describe_change(metric: str, change: Change) -> str:
         f"{change.since.isoformat()}, over {plural(change.labels, 'label')} "
         f"(p {format_p_value(change.p_value, sign=True)})"
     )
-
-
-def _describe_drop(estimate: Estimate, max_drop: float) -> str:
-    drop, limit = format_number(max(0.0, estimate.drop)), format_number(max_drop)
-    if estimate.drop <= max_drop:
-        return f"drop {drop} ≤ {limit}"
-    chance = format_p_value(estimate.p_value, sign=True)
-    if is_breached(estimate, max_drop):
-        return f"drop {drop} > {limit} (p {chance})"
-    return f"drop {drop} > {limit}, but with so few labels it may be chance (p {chance})"
 
 
 def _why_unknown(labelled: Labelled, metric: str, config: QualityConfig) -> str:
