@@ -111,7 +111,7 @@ def measure(tasks: Sequence[Task], processes: int) -> dict[Task, Result]:
 
 def find_delays(course: Course, changes: Sequence[int]) -> list[int | None]:
     """Windows from each change to the first retrain before the next one; 0: asked for after its first window."""
-    ends = [*changes[1:], sys.maxsize]
+    ends = [*changes[1:], sys.maxsize][: len(changes)]
     return [
         next((asked - change for asked in course.retrains if change <= asked < end), None)
         for change, end in zip(changes, ends, strict=True)

@@ -51,3 +51,4 @@ def test_a_steady_stream_is_left_alone(seed: int) -> None:
 
 def test_a_delay_is_counted_from_each_change_to_the_first_retrain_before_the_next() -> None:
     assert find_delays(Course(retrains=[3, 12, 13]), (10, 20)) == [2, None]
+    assert find_delays(Course(retrains=[3]), ()) == []
