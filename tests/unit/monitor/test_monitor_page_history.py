@@ -186,6 +186,7 @@ def test_the_report_for_programs_has_the_same() -> None:
         "feature": "age",
         "drift": report["features"][0]["distance"] and round(report["features"][0]["distance"], 6),
         "quality": 0.5,
+        "error": examination.estimate and round(examination.estimate.error, 9),
     }
     assert report["decided"]["retrain"]["reason"] == "2 of 3 age"
     assert report["decided"]["requests"] == ["2026-02-28T06:00:00Z", "2026-03-01T03:00:00Z"]
