@@ -112,7 +112,7 @@ def test_scale_reads_and_writes_the_replicas(cluster: Cluster, api: Api, applied
 
 def test_explain_tells_about_fields(cluster: Cluster) -> None:
     assert "alarms are reported only" in cluster.kubectl("explain", "mm.spec.retrain")
-    assert "Population stability index" in cluster.kubectl("explain", "mm.spec.drift.maxDistance")
+    assert "Distance above which a feature has drifted" in cluster.kubectl("explain", "mm.spec.drift.maxDistance")
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: "/".join(path.parts[-2:]))
