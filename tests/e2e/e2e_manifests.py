@@ -38,13 +38,12 @@ def build_deployment(name: str, training: str | None = None, **spec: Any) -> Obj
 
 
 def build_monitor(name: str, deployment: str | None = None, **spec: Any) -> Object:
-    """A monitor that looks only when asked to."""
+    """A monitor that looks only when asked to, with the usual share of a core: its work is short, and many wait for it."""
     defaults: Object = {
         "deploymentRef": {"name": deployment or name},
         "schedule": NEVER,
         "window": "10m",
         "minRows": 30,
-        "resources": SMALL,
     }
     return _build("ModelMonitor", name, defaults | spec)
 

@@ -260,7 +260,8 @@ class Space:
             windows = self.status("ModelMonitor", monitor).get("windows", [])
             return windows[-1] if len(windows) > known else None
 
-        window = self.wait(newest, "a window")
+        # A pod, and seconds of work: while everything else begins, too, that takes its time.
+        window = self.wait(newest, "a window", 2 * PATIENCE)
         # The CronJob keeps one finished Job: the log would be gone by the end.
         self.collect_logs()
         return window
