@@ -38,7 +38,7 @@ def build_deployment(name: str, training: str | None = None, **spec: Any) -> Obj
 
 
 def build_monitor(name: str, deployment: str | None = None, **spec: Any) -> Object:
-    """A monitor that looks only when asked to, with the usual share of a core: its work is short, and many wait for it."""
+    """A monitor that looks only when asked to, with the usual share of a core: others wait for its work."""
     defaults: Object = {
         "deploymentRef": {"name": deployment or name},
         "schedule": NEVER,
